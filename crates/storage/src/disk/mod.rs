@@ -1,0 +1,180 @@
+//! The file-system seam: every byte the engine reads or writes passes through [`Disk`].
+//!
+//! Job: let the engine run on the real file system ([`RealDisk`]) and on one that forgets what was
+//! not synced ([`SimDisk`]), so that power loss is tested by the thousand.
+//!
+//! Invariants the engine relies on, and both implementations keep:
+//! - what [`DiskFile::sync_data`] returned for survives power loss, file size included;
+//! - a name created, renamed or removed survives only after [`Disk::sync_dir`] on its folder;
+//! - a failed `sync_data` says nothing about which bytes survived, and is never retried.
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+mod mapping;
+mod real;
+mod sim;
+
+pub use mapping::Mapping;
+pub use real::RealDisk;
+pub use sim::{SimDisk, SimFault};
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Existing file, reading only.
+    Read,
+    /// Existing file, reading and writing.
+    ReadWrite,
+    /// Created when missing, emptied when present, reading and writing.
+    Create,
+}
+
+/// One entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DirEntry {
+    /// File name without its folder.
+    pub name: String,
+    /// Size in bytes (0 for folders).
+    pub len: u64,
+    /// Whether it is a folder.
+    pub is_dir: bool,
+}
+
+/// Released when dropped: the right to be the only process in a folder.
+pub trait DirLock: Send + Sync + Debug {}
+
+/// A file system as the engine sees it.
+pub trait Disk: Send + Sync + Debug {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Renames a file, replacing the target. Durable after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file. Durable after [`Disk::sync_dir`].
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Creates a folder and its missing parents, each durably linked into its parent.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Removes a folder with all it contains.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Lists a folder, sorted by name.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
+    /// Makes names created, renamed and removed in a folder durable.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the exclusive right to a folder; `None` when somebody else holds it.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>>;
+}
+
+/// An open file with positional access; safe to use from several threads.
+pub trait DiskFile: Send + Sync + Debug {
+    /// Writes all bytes at a position, growing the file when needed.
+    ///
+    /// # Errors
+    /// The operating system's error; part of the bytes may have been written.
+    fn write_all_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()>;
+    /// Reads up to `buffer.len()` bytes; fewer only at the end of the file.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+    /// Makes written bytes and the file size durable (`fdatasync`).
+    ///
+    /// # Errors
+    /// The operating system's error; see the module's invariants.
+    fn sync_data(&self) -> io::Result<()>;
+    /// Cuts or extends (with zeros) the file.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Current size in bytes.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn len(&self) -> io::Result<u64>;
+    /// Maps the first `len` bytes for reading.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn map(&self, len: usize) -> io::Result<Mapping>;
+    /// The descriptor for `sendfile`, where there is one.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// Reads exactly `buffer.len()` bytes.
+///
+/// # Errors
+/// [`io::ErrorKind::UnexpectedEof`] when the file ends first.
+pub fn read_exact_at(file: &dyn DiskFile, buffer: &mut [u8], position: u64) -> io::Result<()> {
+    let read = file.read_at(buffer, position)?;
+    if read < buffer.len() {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+    }
+    Ok(())
+}
+
+/// Reads a whole file, refusing one larger than `limit` bytes.
+///
+/// # Errors
+/// The operating system's error, or [`io::ErrorKind::FileTooLarge`].
+pub fn read_file(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let len = file.len()?;
+    if len > limit {
+        return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+    }
+    let mut bytes = vec![0; len as usize];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Replaces a small file so that after a crash either the old or the new content is there, whole:
+/// write beside it, sync, rename, sync the folder.
+///
+/// # Errors
+/// The operating system's error; the old content stays.
+pub fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("tmp");
+    let file = disk.open(&beside, OpenMode::Create)?;
+    file.write_all_at(&mut [IoSlice::new(content)], 0)?;
+    file.sync_data()?;
+    disk.rename(&beside, path)?;
+    match path.parent() {
+        Some(dir) => disk.sync_dir(dir),
+        None => Ok(()),
+    }
+}

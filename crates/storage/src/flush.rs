@@ -1,0 +1,193 @@
+//! The threads that flush logs, and what is to be flushed when.
+//!
+//! One [`Flusher`] serves all logs of a data directory. A log asks for a flush when an append must
+//! wait for one; requests that arrive while the log is being flushed share the next flush (group
+//! commit). Threads are started when there is work and none is idle, up to a bound, since the disk
+//! serves concurrent flushes of different files better than one after the other.
+//!
+//! Invariants: a log is queued at most once per kind of work; a thread never holds the queue's lock
+//! while it works; dropping the `Flusher` ends its threads once the queue is empty.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+/// Hears about flushes, for metrics.
+pub trait FlushObserver: Send + Sync {
+    /// One flush of one log ended after `elapsed`.
+    fn flushed(&self, elapsed: Duration, ok: bool);
+}
+
+/// Work that a flusher thread does for a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Sync what was appended and wake who waits for it.
+    Flush,
+    /// Sync, then move the recovery point.
+    Checkpoint,
+}
+
+/// A log as the flusher sees it.
+pub(crate) trait Flushable: Send + Sync {
+    fn work(&self, work: Work);
+}
+
+/// A pool of flushing threads.
+pub struct Flusher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    max_threads: usize,
+    observer: Mutex<Option<Arc<dyn FlushObserver>>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    ready: VecDeque<(Weak<dyn Flushable>, Work)>,
+    /// Flushes that are due later, by time; the counter keeps equal times apart.
+    later: BTreeMap<(Instant, u64), Weak<dyn Flushable>>,
+    counter: u64,
+    threads: usize,
+    idle: usize,
+    closing: bool,
+    manual: bool,
+}
+
+impl fmt::Debug for Flusher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flusher").field("max_threads", &self.shared.max_threads).finish_non_exhaustive()
+    }
+}
+
+impl Flusher {
+    /// A pool of at most `max_threads` threads (at least one), none of them started yet.
+    pub fn new(max_threads: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                queue: Mutex::new(Queue::default()),
+                wake: Condvar::new(),
+                max_threads: max_threads.max(1),
+                observer: Mutex::new(None),
+            }),
+        }
+    }
+
+    /// A pool without threads: work waits for [`Flusher::run_pending`]. For tests and simulation.
+    pub fn manual() -> Self {
+        let pool = Self::new(1);
+        pool.shared.queue.lock().manual = true;
+        pool
+    }
+
+    /// Does all queued work on this thread, delayed work included.
+    pub fn run_pending(&self) {
+        loop {
+            let next = {
+                let mut queue = self.shared.queue.lock();
+                let later = queue.later.pop_first().map(|(_, log)| (log, Work::Flush));
+                queue.ready.pop_front().or(later)
+            };
+            let Some((log, work)) = next else { return };
+            if let Some(log) = log.upgrade() {
+                log.work(work);
+            }
+        }
+    }
+
+    /// Sets who hears about flushes.
+    pub fn observe(&self, observer: Arc<dyn FlushObserver>) {
+        *self.shared.observer.lock() = Some(observer);
+    }
+
+    pub(crate) fn report(&self, elapsed: Duration, ok: bool) {
+        let observer = self.shared.observer.lock().clone();
+        if let Some(observer) = observer {
+            observer.flushed(elapsed, ok);
+        }
+    }
+
+    /// Queues work for a log.
+    pub(crate) fn submit(&self, log: Weak<dyn Flushable>, work: Work) {
+        let mut queue = self.shared.queue.lock();
+        queue.ready.push_back((log, work));
+        self.shared.wake_or_spawn(&mut queue);
+    }
+
+    /// Queues a flush that is due after `delay`.
+    pub(crate) fn submit_later(&self, log: Weak<dyn Flushable>, delay: Duration) {
+        let mut queue = self.shared.queue.lock();
+        queue.counter += 1;
+        let key = (Instant::now() + delay, queue.counter);
+        queue.later.insert(key, log);
+        self.shared.wake_or_spawn(&mut queue);
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.shared.queue.lock().closing = true;
+        self.shared.wake.notify_all();
+    }
+}
+
+impl Shared {
+    fn wake_or_spawn(self: &Arc<Self>, queue: &mut Queue) {
+        if queue.manual {
+            return;
+        }
+        if queue.idle > 0 || queue.threads >= self.max_threads {
+            self.wake.notify_one();
+            return;
+        }
+        let shared = self.clone();
+        let name = format!("dlog-flush-{}", queue.threads);
+        let spawned = std::thread::Builder::new().name(name).spawn(move || shared.run());
+        match spawned {
+            Ok(_) => queue.threads += 1,
+            // With no thread at all nobody would ever be acknowledged.
+            Err(error) if queue.threads == 0 => panic!("cannot start a flushing thread: {error}"),
+            Err(error) => tracing::warn!(%error, "cannot start another flushing thread"),
+        }
+    }
+
+    fn run(&self) {
+        while let Some((log, work)) = self.next() {
+            if let Some(log) = log.upgrade() {
+                log.work(work);
+            }
+        }
+    }
+
+    /// Waits for work; `None` once the pool is dropped and nothing is queued.
+    fn next(&self) -> Option<(Weak<dyn Flushable>, Work)> {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(entry) = queue.later.first_entry()
+                && entry.key().0 <= Instant::now()
+            {
+                return Some((entry.remove(), Work::Flush));
+            }
+            if let Some(work) = queue.ready.pop_front() {
+                return Some(work);
+            }
+            if queue.closing {
+                queue.threads -= 1;
+                return None;
+            }
+            queue.idle += 1;
+            match queue.later.first_key_value().map(|(key, _)| key.0) {
+                Some(due) => {
+                    self.wake.wait_until(&mut queue, due);
+                }
+                None => self.wake.wait(&mut queue),
+            }
+            queue.idle -= 1;
+        }
+    }
+}

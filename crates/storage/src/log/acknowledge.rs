@@ -1,0 +1,146 @@
+//! Waiting until an append is acknowledged, with or without an async runtime.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::Log;
+use crate::error::{Result, StorageError};
+
+/// Who waits for which durable end.
+#[derive(Default)]
+pub(super) struct Waiters {
+    inner: Mutex<Registered>,
+}
+
+#[derive(Default)]
+struct Registered {
+    /// By the durable end that is waited for; the counter keeps equal ends apart.
+    wakers: BTreeMap<(i64, u64), Waker>,
+    counter: u64,
+}
+
+type Key = (i64, u64);
+
+impl Waiters {
+    fn register(&self, durable_end: i64, waker: Waker) -> Key {
+        let mut inner = self.inner.lock();
+        inner.counter += 1;
+        let key = (durable_end, inner.counter);
+        inner.wakers.insert(key, waker);
+        key
+    }
+
+    fn remove(&self, key: Key) {
+        self.inner.lock().wakers.remove(&key);
+    }
+
+    /// Wakes who waits for at most `durable_end`.
+    pub(super) fn wake(&self, durable_end: i64) {
+        let woken = {
+            let mut inner = self.inner.lock();
+            let rest = inner.wakers.split_off(&(durable_end, u64::MAX));
+            std::mem::replace(&mut inner.wakers, rest)
+        };
+        woken.into_values().for_each(Waker::wake);
+    }
+
+    pub(super) fn wake_all(&self) {
+        let woken = std::mem::take(&mut self.inner.lock().wakers);
+        woken.into_values().for_each(Waker::wake);
+    }
+}
+
+/// Resolves when an append is acknowledged by the log's flush policy. Needs no particular async
+/// runtime; a thread may call [`Acknowledged::wait`] instead of polling.
+#[must_use = "an append is not acknowledged before this resolves"]
+#[derive(Debug)]
+pub struct Acknowledged {
+    log: Arc<Log>,
+    last_offset: i64,
+    key: Option<Key>,
+}
+
+impl Acknowledged {
+    /// Whether the append is acknowledged already.
+    pub fn is_ready(&self) -> bool {
+        self.log.is_acknowledged(self.last_offset)
+    }
+
+    /// Blocks until the append is acknowledged, flushing on this thread when that helps.
+    ///
+    /// # Errors
+    /// [`StorageError::Offline`] when the flush failed.
+    pub fn wait(self) -> Result<()> {
+        self.log.wait_acknowledged(self.last_offset)
+    }
+}
+
+impl Future for Acknowledged {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(key) = self.key.take() {
+            self.log.waiters.remove(key);
+        }
+        let needed = self.log.durable_end_needed(self.last_offset);
+        let done = |log: &Log| {
+            if log.durable_end() >= needed {
+                return Some(Ok(()));
+            }
+            let cause = log.offline.get()?;
+            Some(Err(StorageError::Offline { dir: log.dir.clone(), cause: cause.clone() }))
+        };
+        if let Some(result) = done(&self.log) {
+            return Poll::Ready(result);
+        }
+        let key = self.log.waiters.register(needed, context.waker().clone());
+        // The flush may have ended between the look and the registration.
+        if let Some(result) = done(&self.log) {
+            self.log.waiters.remove(key);
+            return Poll::Ready(result);
+        }
+        self.key = Some(key);
+        self.log.request_flush();
+        Poll::Pending
+    }
+}
+
+impl Drop for Acknowledged {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.log.waiters.remove(key);
+        }
+    }
+}
+
+impl Log {
+    /// A future (and blocking wait) for the acknowledgement of the record at `last_offset`.
+    pub fn acknowledged(self: &Arc<Self>, last_offset: i64) -> Acknowledged {
+        Acknowledged { log: self.clone(), last_offset, key: None }
+    }
+
+    fn durable_end_needed(&self, last_offset: i64) -> i64 {
+        self.config.load().flush.durable_end_for(last_offset)
+    }
+
+    fn is_acknowledged(&self, last_offset: i64) -> bool {
+        self.durable_end() >= self.durable_end_needed(last_offset)
+    }
+
+    /// Blocks until acknowledged. Threads that wait together share a flush: the first one to get
+    /// the flushing lock flushes for all that appended before it.
+    pub(super) fn wait_acknowledged(&self, last_offset: i64) -> Result<()> {
+        while !self.is_acknowledged(last_offset) {
+            let guard = self.flushing.lock();
+            if !self.is_acknowledged(last_offset) {
+                self.flush_locked(&guard)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,391 @@
+//! Appending: one short critical section that assigns offsets, writes once, and publishes.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::MutexGuard;
+
+use super::{Log, LogEvent, Mark, Writer};
+use crate::config::{FlushPolicy, Format, LogConfig};
+use crate::error::{Result, StorageError};
+use crate::flush::Work;
+use crate::index::OFFSET_ENTRY_BYTES;
+use crate::producer_state::Verdict;
+use crate::record::{BATCH_HEADER_BYTES, Batch, BatchHeader, RecordError, TimestampType};
+use crate::segment::{IndexPace, Segment};
+
+static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
+
+/// Who says which offsets the batches get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendMode {
+    /// This log: it assigns the next offsets and checks producers' sequences.
+    Leader {
+        /// Epoch of the leadership under which the append happens.
+        leader_epoch: i32,
+        /// When set (Unix ms), records get this timestamp (`LogAppendTime`).
+        log_append_time: Option<i64>,
+    },
+    /// The leader that the batches come from: offsets and epochs are kept and must ascend.
+    Follower,
+}
+
+/// The result of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: i64,
+    /// Offset of the last record.
+    pub last_offset: i64,
+    /// Largest timestamp, Unix ms.
+    pub max_timestamp_ms: i64,
+    /// The timestamp that the log gave, under `LogAppendTime`.
+    pub log_append_time_ms: Option<i64>,
+    /// The batch was in the log already: a retry of an idempotent producer.
+    pub duplicate: bool,
+    /// First offset that can be read.
+    pub log_start_offset: i64,
+}
+
+/// One frame on its way to the file.
+pub(super) struct Outgoing {
+    /// Header of a v2 batch as it will be written; `None` for a v1 message.
+    header: Option<BatchHeader>,
+    head: [u8; BATCH_HEADER_BYTES],
+    /// The whole frame as it came; of a batch only what follows the header is written from here.
+    bytes: Bytes,
+    base_offset: i64,
+    last_offset: i64,
+    max_timestamp_ms: i64,
+}
+
+impl Outgoing {
+    fn of_batch(batch: &Batch) -> Self {
+        let header = *batch.header();
+        Self {
+            header: Some(header),
+            head: [0; BATCH_HEADER_BYTES],
+            bytes: batch.bytes().clone(),
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            max_timestamp_ms: header.max_timestamp,
+        }
+    }
+
+    /// A v1 message.
+    pub(super) fn of_message(bytes: Bytes, timestamp_ms: i64) -> Self {
+        Self {
+            header: None,
+            head: [0; BATCH_HEADER_BYTES],
+            bytes,
+            base_offset: 0,
+            last_offset: 0,
+            max_timestamp_ms: timestamp_ms,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn format(&self) -> Format {
+        if self.header.is_some() { Format::V2 } else { Format::V1 }
+    }
+
+    /// Gives the frame its place; the record bytes stay as they are.
+    fn assign(&mut self, base_offset: i64, mode: AppendMode) {
+        if let (Some(header), AppendMode::Leader { leader_epoch, log_append_time }) = (&mut self.header, mode) {
+            header.base_offset = base_offset;
+            header.partition_leader_epoch = leader_epoch;
+            if let Some(now_ms) = log_append_time {
+                header.set_timestamp_type(TimestampType::LogAppendTime);
+                header.max_timestamp = now_ms;
+                self.max_timestamp_ms = now_ms;
+            }
+        }
+        self.base_offset = base_offset;
+        self.last_offset = self.header.map_or(base_offset, |header| header.last_offset());
+        let Some(header) = &mut self.header else { return };
+        header.write(&mut self.head);
+        if matches!(mode, AppendMode::Leader { log_append_time: Some(_), .. }) {
+            // Attributes and timestamps lie under the checksum (bytes 21 on).
+            let crc = crc32c::crc32c(&self.head[21..]);
+            header.crc = crc32c::crc32c_append(crc, &self.bytes[BATCH_HEADER_BYTES..]);
+            header.write(&mut self.head);
+        }
+    }
+
+    fn push_slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
+        if self.header.is_some() {
+            slices.push(IoSlice::new(&self.head));
+            slices.push(IoSlice::new(&self.bytes[BATCH_HEADER_BYTES..]));
+        } else {
+            slices.push(IoSlice::new(&self.bytes));
+        }
+    }
+}
+
+impl Log {
+    /// Appends whole v2 batches, whose checksums the caller verified, without waiting for a flush:
+    /// see [`Log::acknowledged`]. Record bytes are not copied. All batches are appended, or none.
+    ///
+    /// # Errors
+    /// [`StorageError::Record`] for bytes that are no whole batches, [`StorageError::TooLarge`],
+    /// [`StorageError::OutOfOrderSequence`], [`StorageError::ProducerFenced`], an I/O error (after
+    /// which nothing was appended), [`StorageError::Offline`] or [`StorageError::Closed`].
+    pub fn append_batches(&self, bytes: Bytes, mode: AppendMode) -> Result<Appended> {
+        let appended = self.append_frames(split_batches(bytes)?, mode)?;
+        if self.config.load().flush == FlushPolicy::Always {
+            self.request_flush();
+        }
+        Ok(appended)
+    }
+
+    pub(super) fn append_frames(&self, mut frames: Vec<Outgoing>, mode: AppendMode) -> Result<Appended> {
+        self.check_open()?;
+        let config = self.config.load();
+        for frame in &frames {
+            if frame.len() > config.segment_bytes {
+                return Err(StorageError::TooLarge { bytes: frame.len(), limit: config.segment_bytes });
+            }
+        }
+        let mut writer = self.writer.lock();
+        // The log may have been closed or failed while we waited for the lock.
+        self.check_open()?;
+        if matches!(mode, AppendMode::Leader { .. })
+            && let Some(duplicate) = self.judge_producers(&writer, &frames)?
+        {
+            return Ok(duplicate);
+        }
+        let mut next = writer.next_offset;
+        for frame in &mut frames {
+            let base = match mode {
+                AppendMode::Leader { .. } => next,
+                AppendMode::Follower => ascending(frame, next)?,
+            };
+            frame.assign(base, mode);
+            next = frame.last_offset + 1;
+        }
+        self.write_frames(&mut writer, &config, &frames)?;
+        let appended = self.summary(&frames, mode);
+        self.after_append(writer, &config, appended.last_offset);
+        Ok(appended)
+    }
+
+    /// Refuses wrong sequences; answers a retry with where its batch is.
+    fn judge_producers(&self, writer: &Writer, frames: &[Outgoing]) -> Result<Option<Appended>> {
+        for header in frames.iter().filter_map(|frame| frame.header.as_ref()) {
+            if let Verdict::Duplicate { base_offset, last_offset, timestamp_ms } = writer.producers.check(header)? {
+                return Ok(Some(Appended {
+                    base_offset,
+                    last_offset,
+                    max_timestamp_ms: timestamp_ms,
+                    log_append_time_ms: None,
+                    duplicate: true,
+                    log_start_offset: self.log_start_offset(),
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes frames in as few calls as the segments' sizes allow.
+    fn write_frames(&self, writer: &mut Writer, config: &LogConfig, frames: &[Outgoing]) -> Result<()> {
+        let mut rest = frames;
+        while let Some(first) = rest.first() {
+            if self.must_roll(writer, config, first) {
+                self.roll(writer, config, first.format(), first.base_offset)?;
+            }
+            let mut room = config.segment_bytes.saturating_sub(writer.active.size());
+            let fit = rest
+                .iter()
+                .take_while(|frame| {
+                    let fits = frame.len() <= room && frame.format() == first.format();
+                    room = room.saturating_sub(frame.len());
+                    fits
+                })
+                .count()
+                .max(1);
+            let (group, later) = rest.split_at(fit);
+            self.write_group(writer, config, group)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn must_roll(&self, writer: &Writer, config: &LogConfig, next: &Outgoing) -> bool {
+        let active = &writer.active;
+        if active.format() != next.format() {
+            return true;
+        }
+        let size = active.size();
+        let relative = next.last_offset.saturating_sub(active.base_offset());
+        let age = self.now_ms().saturating_sub(active.first_append_ms());
+        size > 0
+            && (size + next.len() > config.segment_bytes
+                || relative > i64::from(i32::MAX)
+                || active.index_len() >= config.max_index_bytes as usize / OFFSET_ENTRY_BYTES
+                || age >= config.segment_age_ms)
+    }
+
+    /// Seals the active segment and begins a new one at `base_offset`.
+    pub(super) fn roll(
+        &self,
+        writer: &mut Writer,
+        config: &LogConfig,
+        format: Format,
+        base_offset: i64,
+    ) -> Result<()> {
+        let old = writer.active.clone();
+        let mut segments = self.segments.load().as_ref().clone();
+        if old.size() > 0 {
+            old.index_frame(None, writer.pace.youngest());
+            old.seal()?;
+            writer.unsynced.push(old);
+        } else {
+            segments.pop();
+        }
+        let interval = config.index_interval_bytes;
+        let new = Arc::new(Segment::create(&self.env.disk, &self.dir, base_offset, format, interval)?);
+        segments.push(new.clone());
+        self.segments.store(Arc::new(segments));
+        writer.active = new;
+        writer.pace = IndexPace::new(interval);
+        writer.written_ahead = 0;
+        writer.dir_changed = true;
+        self.marks.lock().end = Mark { offset: writer.next_offset, segment: base_offset, position: 0 };
+        self.queue_checkpoint(writer);
+        Ok(())
+    }
+
+    fn write_group(&self, writer: &mut Writer, config: &LogConfig, group: &[Outgoing]) -> Result<()> {
+        let active = writer.active.clone();
+        let start = active.size();
+        let len: u64 = group.iter().map(Outgoing::len).sum();
+        let zeros = zeros_ahead(config, writer.written_ahead, start, len);
+        let mut slices = Vec::with_capacity(group.len() * 2 + 1);
+        group.iter().for_each(|frame| frame.push_slices(&mut slices));
+        if zeros > 0 {
+            slices.push(IoSlice::new(&ZEROS[..zeros]));
+        }
+        if let Err(error) = active.write_at_end(&mut slices) {
+            return self.undo_write(writer, error);
+        }
+        if zeros > 0 {
+            writer.written_ahead = start + len + zeros as u64;
+        }
+        active.note_first_append(self.now_ms());
+        let mut position = start;
+        for frame in group {
+            let (offset, time) = writer.pace.note(position, frame.len(), frame.last_offset, frame.max_timestamp_ms);
+            if offset.is_some() {
+                active.index_frame(offset, time);
+            }
+            position += frame.len();
+            if let Some(header) = &frame.header {
+                writer.producers.record(header);
+                writer.epochs_changed |= writer.epochs.note(header.partition_leader_epoch, frame.base_offset);
+            }
+            writer.next_offset = frame.last_offset + 1;
+        }
+        active.publish(position);
+        self.marks.lock().end =
+            Mark { offset: writer.next_offset, segment: active.base_offset(), position };
+        writer.bytes_since_checkpoint += len;
+        if writer.bytes_since_checkpoint >= config.checkpoint_bytes {
+            self.queue_checkpoint(writer);
+        }
+        Ok(())
+    }
+
+    /// After a failed write: what reached the file is cut, so that it can never be taken for a
+    /// batch that follows a later append. When that fails too, the log goes offline.
+    fn undo_write(&self, writer: &mut Writer, error: StorageError) -> Result<()> {
+        let active = &writer.active;
+        let cut = active.file().and_then(|file| {
+            file.set_len(active.size()).map_err(|source| StorageError::io("cut", active.path(), source))
+        });
+        writer.written_ahead = 0;
+        if let Err(cut_error) = cut {
+            self.go_offline(&cut_error);
+        }
+        Err(error)
+    }
+
+    fn queue_checkpoint(&self, writer: &mut Writer) {
+        if !writer.checkpoint_queued {
+            writer.checkpoint_queued = true;
+            self.env.flusher.submit(self.this.clone(), Work::Checkpoint);
+        }
+    }
+
+    fn summary(&self, frames: &[Outgoing], mode: AppendMode) -> Appended {
+        let log_append_time_ms = match mode {
+            AppendMode::Leader { log_append_time, .. } => log_append_time,
+            AppendMode::Follower => None,
+        };
+        Appended {
+            base_offset: frames.first().map_or(-1, |frame| frame.base_offset),
+            last_offset: frames.last().map_or(-1, |frame| frame.last_offset),
+            max_timestamp_ms: frames.iter().map(|frame| frame.max_timestamp_ms).max().unwrap_or(-1),
+            log_append_time_ms,
+            duplicate: false,
+            log_start_offset: self.log_start_offset(),
+        }
+    }
+
+    /// Starts what the flush policy asks for, and tells the listener.
+    fn after_append(&self, writer: MutexGuard<'_, Writer>, config: &LogConfig, last_offset: i64) {
+        drop(writer);
+        match config.flush {
+            FlushPolicy::Always => return,
+            FlushPolicy::Messages(n) => {
+                let unflushed = (last_offset + 1).saturating_sub(self.durable_end());
+                if unflushed >= i64::try_from(n).unwrap_or(i64::MAX) {
+                    self.request_flush();
+                }
+            }
+            FlushPolicy::Interval(after) => self.request_flush_after(after),
+            FlushPolicy::Os => {}
+        }
+        self.tell(LogEvent::AcknowledgedEnd(last_offset + 1));
+    }
+}
+
+pub(super) fn split_batches(mut bytes: Bytes) -> Result<Vec<Outgoing>> {
+    let mut frames = Vec::with_capacity(1);
+    while !bytes.is_empty() {
+        match Batch::split_first(&mut bytes)? {
+            Some(batch) => frames.push(Outgoing::of_batch(&batch)),
+            None => return Err(cut_short(bytes.len()).into()),
+        }
+    }
+    if frames.is_empty() {
+        return Err(cut_short(0).into());
+    }
+    Ok(frames)
+}
+
+fn cut_short(available: usize) -> RecordError {
+    RecordError::Truncated { what: "a whole batch", needed: BATCH_HEADER_BYTES.max(available + 1), available }
+}
+
+fn ascending(frame: &Outgoing, next: i64) -> Result<i64> {
+    if frame.base_offset >= next {
+        return Ok(frame.base_offset);
+    }
+    Err(StorageError::OffsetOutOfRange { requested: frame.base_offset, start: next, end: next })
+}
+
+/// How many zeros to write behind `len` bytes at `start`.
+fn zeros_ahead(config: &LogConfig, written_ahead: u64, start: u64, len: u64) -> usize {
+    let ahead = u64::from(config.zero_ahead_bytes).min(ZEROS.len() as u64);
+    let flushed_often = matches!(config.flush, FlushPolicy::Always | FlushPolicy::Messages(_));
+    let end = start + len;
+    // Bulk appends gain nothing from it and would be written twice.
+    if !flushed_often || end <= written_ahead || len * 4 > ahead {
+        return 0;
+    }
+    ahead.min(config.segment_bytes.saturating_sub(end)) as usize
+}

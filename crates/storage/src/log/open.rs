@@ -1,0 +1,441 @@
+//! Opening a folder: create, or recover and report.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::acknowledge::Waiters;
+use super::{Log, LogEnv, Mark, Marks, Writer, lock_dir};
+use crate::checkpoint::{self, Checkpoint, Found};
+use crate::config::{Format, LogConfig};
+use crate::disk::{Disk, OpenMode, read_file};
+use crate::error::{IoContext, Result, StorageError};
+use crate::index::{IndexPaths, SegmentIndex};
+use crate::leader_epoch::LeaderEpochs;
+use crate::producer_state::{self, ProducerStates};
+use crate::recovery::{self, FoundSegment, Plan, Scanned};
+use crate::segment::{
+    IndexBuilder, Segment, detect_segment_format, log_file_name, remove_segment_files,
+};
+use crate::walk::Step;
+
+/// What opening a log found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The log was closed in order: nothing had to be read.
+    pub clean: bool,
+    /// First offset that was read again.
+    pub recovery_point: i64,
+    /// Bytes that were read again and found whole.
+    pub scanned_bytes: u64,
+    /// Where the log was cut, if it was.
+    pub cut: Option<Cut>,
+    /// Names of leftovers of interrupted work that were removed.
+    pub leftovers: Vec<String>,
+    /// The checkpoint was missing or unreadable although there were segments.
+    pub checkpoint_lost: bool,
+}
+
+/// A torn tail that recovery removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The segment file.
+    pub path: PathBuf,
+    /// Where it was cut.
+    pub position: u64,
+    /// Offset that the next record gets.
+    pub next_offset: i64,
+    /// Bytes removed, of this and later segments.
+    pub bytes: u64,
+    /// What was wrong with them.
+    pub reason: String,
+}
+
+/// The pieces of a log after recovery.
+struct Recovered {
+    segments: Vec<Arc<Segment>>,
+    writer: Writer,
+    end: Mark,
+    checkpoint: Checkpoint,
+    report: RecoveryReport,
+}
+
+impl Log {
+    /// As [`Log::open`], on a given file system, flusher and clock, with a report.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_with(
+        env: &LogEnv,
+        dir: impl AsRef<Path>,
+        config: LogConfig,
+    ) -> Result<(Arc<Self>, RecoveryReport)> {
+        config.validate()?;
+        let dir = dir.as_ref();
+        let disk = &env.disk;
+        disk.create_dir_all(dir).context("create", dir)?;
+        let lock = if env.take_lock { Some(lock_dir(&**disk, dir)?) } else { None };
+        let recovered = Recovery { disk, dir, config: &config }.run()?;
+        let report = recovered.report.clone();
+        let log = Arc::new_cyclic(|this| Self {
+            dir: dir.to_path_buf(),
+            env: env.clone(),
+            config: ArcSwap::from_pointee(config),
+            segments: ArcSwap::from_pointee(recovered.segments),
+            writer: Mutex::new(recovered.writer),
+            marks: Mutex::new(Marks { end: recovered.end, durable: recovered.end }),
+            log_start: AtomicI64::new(recovered.checkpoint.log_start),
+            waiters: Waiters::default(),
+            flushing: Mutex::new(()),
+            flush_queued: AtomicBool::new(false),
+            timer_queued: AtomicBool::new(false),
+            checkpoint: Mutex::new(recovered.checkpoint),
+            offline: OnceLock::new(),
+            closed: AtomicBool::new(false),
+            listener: OnceLock::new(),
+            lock: Mutex::new(lock),
+            this: this.clone(),
+        });
+        Ok((log, report))
+    }
+}
+
+/// One recovery of one folder.
+struct Recovery<'a> {
+    disk: &'a Arc<dyn Disk>,
+    dir: &'a Path,
+    config: &'a LogConfig,
+}
+
+impl Recovery<'_> {
+    fn run(&self) -> Result<Recovered> {
+        let found = checkpoint::read(&**self.disk, self.dir)?;
+        let files = self.disk.list(self.dir).context("list", self.dir)?;
+        let plan = recovery::plan(&files, found).map_err(|refusal| StorageError::Damaged {
+            path: self.dir.join(refusal.file),
+            position: refusal.position,
+            reason: refusal.reason,
+        })?;
+        self.clean_up(&plan)?;
+        if plan.segments.is_empty() {
+            return self.create(plan);
+        }
+        let recovered = self.recover(plan, found)?;
+        log_report(self.dir, &recovered.report);
+        Ok(recovered)
+    }
+
+    fn clean_up(&self, plan: &Plan) -> Result<()> {
+        for name in &plan.leftovers {
+            let path = self.dir.join(name);
+            self.disk.remove_file(&path).context("remove", &path)?;
+        }
+        for segment in &plan.expired {
+            remove_segment_files(&**self.disk, &self.path_of(segment))?;
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, segment: &FoundSegment) -> PathBuf {
+        self.dir.join(log_file_name(segment.base_offset))
+    }
+
+    /// A new log: its first segment and checkpoint are durable before it takes appends.
+    fn create(&self, plan: Plan) -> Result<Recovered> {
+        let interval = self.config.index_interval_bytes;
+        let active = Arc::new(Segment::create(self.disk, self.dir, 0, self.config.format, interval)?);
+        active.file()?.sync_data().context("sync", active.path())?;
+        let checkpoint = Checkpoint::default();
+        checkpoint::write(&**self.disk, self.dir, &checkpoint)?;
+        let report = RecoveryReport { clean: true, leftovers: plan.leftovers, ..RecoveryReport::default() };
+        let index = IndexBuilder::new(0, interval);
+        let writer = self.writer(active.clone(), index, 0, 0, ProducerStates::default(), LeaderEpochs::default());
+        let end = Mark { offset: 0, segment: 0, position: 0 };
+        Ok(Recovered { segments: vec![active], writer, end, checkpoint, report })
+    }
+
+    fn recover(&self, plan: Plan, found: Found) -> Result<Recovered> {
+        let stored = match found {
+            Found::Whole(checkpoint) => Some(checkpoint),
+            Found::Missing | Found::Unreadable => None,
+        };
+        let mut segments = self.open_segments(&plan)?;
+        let mut epochs = LeaderEpochs::load(&**self.disk, self.dir)?;
+        let log_start = stored.map_or(segments[0].base_offset(), |checkpoint| checkpoint.log_start);
+        let log_start = log_start.max(segments[0].base_offset());
+        let first = segments[plan.scan_from].clone();
+        let start_offset = stored.map_or(first.base_offset(), |checkpoint| checkpoint.recovery_point);
+        epochs.truncate_from_end(start_offset);
+        let mut producers = self.producers_at(&segments, plan.scan_from, plan.scan_position, stored)?;
+        let mut report = RecoveryReport {
+            recovery_point: start_offset,
+            leftovers: plan.leftovers.clone(),
+            checkpoint_lost: stored.is_none(),
+            ..RecoveryReport::default()
+        };
+        let index = self.index_up_to(&first, plan.scan_position)?;
+        let mut position = plan.scan_position;
+        let mut next_offset = start_offset;
+        let mut index = Some(index);
+        let mut active = plan.scan_from;
+        let scanned = loop {
+            let segment = segments[active].clone();
+            let builder = match index.take() {
+                Some(index) => index,
+                None => IndexBuilder::new(segment.base_offset(), self.config.index_interval_bytes),
+            };
+            let contiguous = !self.config.cleanup.compact;
+            let scanned = recovery::scan(&segment, contiguous, position, next_offset, builder, &mut producers, &mut epochs)?;
+            report.scanned_bytes += scanned.position - position;
+            let last = active + 1 == segments.len();
+            let hole = !last && segments[active + 1].base_offset() != scanned.next_offset;
+            if last || hole || scanned.damage.is_some() {
+                break scanned;
+            }
+            self.finish_sealed(&segment, scanned)?;
+            active += 1;
+            position = 0;
+            next_offset = segments[active].base_offset();
+        };
+        let dropped = segments.split_off(active + 1);
+        self.cut(&segments[active], &scanned, &dropped, &mut report)?;
+        let end = Mark {
+            offset: scanned.next_offset,
+            segment: segments[active].base_offset(),
+            position: scanned.position,
+        };
+        let unchanged = report.scanned_bytes == 0 && report.cut.is_none() && report.leftovers.is_empty();
+        report.clean = unchanged && stored.is_some_and(|checkpoint| checkpoint.clean);
+        let checkpoint = self.settle(&segments[active], end, log_start, stored, unchanged, &producers, &epochs)?;
+        let writer =
+            self.writer(segments[active].clone(), scanned.index, end.offset, end.position, producers, epochs);
+        Ok(Recovered { segments, writer, end, checkpoint, report })
+    }
+
+    fn open_segments(&self, plan: &Plan) -> Result<Vec<Arc<Segment>>> {
+        plan.segments
+            .iter()
+            .map(|found| {
+                let path = self.path_of(found);
+                let format = self.format_of(&path)?;
+                let interval = self.config.index_interval_bytes;
+                let segment = Segment::existing(self.disk, path, found.base_offset, format, found.len, interval);
+                Ok(Arc::new(segment))
+            })
+            .collect()
+    }
+
+    fn format_of(&self, path: &Path) -> Result<Format> {
+        let file = self.disk.open(path, OpenMode::Read).context("open", path)?;
+        detect_segment_format(&*file, self.config.format).context("read", path)
+    }
+
+    /// The producers' state at the point where scanning begins.
+    fn producers_at(
+        &self,
+        segments: &[Arc<Segment>],
+        scan_from: usize,
+        scan_position: u64,
+        stored: Option<Checkpoint>,
+    ) -> Result<ProducerStates> {
+        match stored.map(|checkpoint| checkpoint.snapshot) {
+            Some(None) => return Ok(ProducerStates::default()),
+            Some(Some(offset)) => {
+                let path = self.dir.join(format!("{offset:020}.snapshot"));
+                if let Some(states) = read_file(&**self.disk, &path, 1 << 30).ok().and_then(|b| producer_state::decode(&b)) {
+                    return Ok(states);
+                }
+                tracing::warn!(path = %path.display(), "rebuilding producer state from the log");
+            }
+            None => {}
+        }
+        rebuild_producers(segments, scan_from, scan_position)
+    }
+
+    /// The index of the segment that is read first, up to where reading begins.
+    fn index_up_to(&self, segment: &Segment, position: u64) -> Result<IndexBuilder> {
+        let interval = self.config.index_interval_bytes;
+        if position == 0 {
+            return Ok(IndexBuilder::new(segment.base_offset(), interval));
+        }
+        let paths = IndexPaths::of(segment.path());
+        let loaded = SegmentIndex::load(&**self.disk, &paths, segment.base_offset(), true).ok();
+        if let Some(mut index) = loaded {
+            index.truncate(i64::MAX, position);
+            let gap = position.saturating_sub(index.last_offset().map_or(0, |entry| entry.position));
+            // Entries are at most an interval and a batch apart; a larger gap means a lost index.
+            if index.is_sane(position) && gap <= u64::from(interval) + (64 << 20) && segment_vouches(segment, &index) {
+                return Ok(IndexBuilder::resume(index, interval, position));
+            }
+        }
+        let mut builder = IndexBuilder::new(segment.base_offset(), interval);
+        let mut walker = segment.walker(0)?;
+        while walker.position() < position {
+            match walker.step().context("read", segment.path())? {
+                Step::Frame(frame) => builder.add(&frame),
+                Step::End => break,
+                Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
+            }
+        }
+        Ok(builder)
+    }
+
+    fn finish_sealed(&self, segment: &Segment, scanned: Scanned) -> Result<()> {
+        let file = segment.file()?;
+        file.set_len(scanned.position).context("trim", segment.path())?;
+        file.sync_data().context("sync", segment.path())?;
+        segment.publish(scanned.position);
+        segment.reopen_for_append(scanned.index.finish());
+        segment.seal()
+    }
+
+    /// Cuts the segment where whole frames end, and removes later segments.
+    fn cut(
+        &self,
+        segment: &Segment,
+        scanned: &Scanned,
+        dropped: &[Arc<Segment>],
+        report: &mut RecoveryReport,
+    ) -> Result<()> {
+        let file = segment.file()?;
+        let len = file.len().context("measure", segment.path())?;
+        let torn = if scanned.damage.is_some() { len - scanned.position } else { 0 };
+        let later: u64 = dropped.iter().map(|segment| segment.size()).sum();
+        for segment in dropped.iter().rev() {
+            segment.remove()?;
+        }
+        if len != scanned.position {
+            file.set_len(scanned.position).context("cut", segment.path())?;
+        }
+        segment.publish(scanned.position);
+        if torn + later > 0 || !dropped.is_empty() {
+            report.cut = Some(Cut {
+                path: segment.path().to_path_buf(),
+                position: scanned.position,
+                next_offset: scanned.next_offset,
+                bytes: torn + later,
+                reason: scanned.damage.clone().unwrap_or_else(|| {
+                    "the next segment does not begin where this one ends".to_owned()
+                }),
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes what was found durable, so that it can be acknowledged and served.
+    #[allow(clippy::too_many_arguments)]
+    fn settle(
+        &self,
+        active: &Segment,
+        end: Mark,
+        log_start: i64,
+        stored: Option<Checkpoint>,
+        unchanged: bool,
+        producers: &ProducerStates,
+        epochs: &LeaderEpochs,
+    ) -> Result<Checkpoint> {
+        if let Some(stored) = stored
+            && unchanged
+            && stored.recovery_point == end.offset
+        {
+            return Ok(Checkpoint { log_start, ..stored });
+        }
+        active.file()?.sync_data().context("sync", active.path())?;
+        self.disk.sync_dir(self.dir).context("sync", self.dir)?;
+        epochs.store(&**self.disk, self.dir)?;
+        let snapshot = (!producers.by_id.is_empty()).then_some(end.offset);
+        if snapshot.is_some() {
+            let path = self.dir.join(format!("{:020}.snapshot", end.offset));
+            let bytes = producer_state::encode(producers);
+            crate::disk::replace_file(&**self.disk, &path, &bytes).context("write", &path)?;
+        }
+        let checkpoint = Checkpoint {
+            recovery_point: end.offset,
+            segment: end.segment,
+            position: end.position,
+            log_start: log_start.min(end.offset),
+            snapshot,
+            clean: false,
+        };
+        checkpoint::write(&**self.disk, self.dir, &checkpoint)?;
+        Ok(checkpoint)
+    }
+
+    fn writer(
+        &self,
+        active: Arc<Segment>,
+        index: IndexBuilder,
+        next_offset: i64,
+        size: u64,
+        producers: ProducerStates,
+        epochs: LeaderEpochs,
+    ) -> Writer {
+        let (index, pace) = index.into_parts();
+        active.reopen_for_append(index);
+        if let Ok(Some(first_ms)) = active.first_timestamp() {
+            active.note_first_append(first_ms);
+        }
+        Writer {
+            active,
+            next_offset,
+            producers,
+            epochs,
+            pace,
+            written_ahead: size,
+            unsynced: Vec::new(),
+            dir_changed: false,
+            bytes_since_checkpoint: 0,
+            checkpoint_queued: false,
+            epochs_changed: false,
+        }
+    }
+}
+
+/// Whether the last entry of a loaded index points at the batch it names.
+fn segment_vouches(segment: &Segment, index: &SegmentIndex) -> bool {
+    let Some(entry) = index.last_offset() else { return true };
+    if segment.format() == Format::V1 {
+        return true;
+    }
+    let Ok(mut walker) = segment.walker(entry.position) else { return false };
+    matches!(walker.step(), Ok(Step::Frame(frame)) if frame.last_offset == entry.offset)
+}
+
+/// Reads batch headers from the log's start up to a position.
+pub(super) fn rebuild_producers(segments: &[Arc<Segment>], to_segment: usize, to_position: u64) -> Result<ProducerStates> {
+    let mut states = ProducerStates::default();
+    for (i, segment) in segments.iter().enumerate().take(to_segment + 1) {
+        let end = if i == to_segment { to_position } else { segment.size() };
+        let mut walker = segment.walker(0)?;
+        while walker.position() < end {
+            match walker.step().context("read", segment.path())? {
+                Step::Frame(frame) => {
+                    if let Some(header) = &frame.batch {
+                        states.record(header);
+                    }
+                }
+                Step::End => break,
+                Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
+            }
+        }
+    }
+    Ok(states)
+}
+
+fn log_report(dir: &Path, report: &RecoveryReport) {
+    if let Some(cut) = &report.cut {
+        tracing::warn!(
+            path = %cut.path.display(), position = cut.position, bytes = cut.bytes,
+            next_offset = cut.next_offset, reason = %cut.reason, "cut a torn tail"
+        );
+    }
+    if report.checkpoint_lost {
+        tracing::warn!(dir = %dir.display(), "no usable checkpoint: the last segment was read whole");
+    }
+    if report.scanned_bytes > 0 {
+        tracing::info!(dir = %dir.display(), bytes = report.scanned_bytes, "recovered");
+    }
+}

@@ -1,0 +1,200 @@
+//! Making appends durable: flushes, checkpoints, and the orderly end.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parking_lot::MutexGuard;
+
+use super::{Log, LogEvent, Mark};
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::FlushPolicy;
+use crate::disk::replace_file;
+use crate::error::{IoContext, Result};
+use crate::flush::{Flushable, Work};
+use crate::producer_state;
+use crate::segment::Segment;
+
+/// What one flush covers.
+struct FlushTarget {
+    end: Mark,
+    segments: Vec<Arc<Segment>>,
+    sync_dir: bool,
+}
+
+impl Log {
+    /// Makes all that was appended durable.
+    ///
+    /// # Errors
+    /// [`crate::StorageError::Io`] when the flush fails, after which the log is offline for good.
+    pub fn flush(&self) -> Result<()> {
+        let guard = self.flushing.lock();
+        self.flush_locked(&guard)
+    }
+
+    pub(super) fn flush_locked(&self, _flushing: &MutexGuard<'_, ()>) -> Result<()> {
+        self.check_online()?;
+        let target = self.flush_target();
+        if target.end.offset == self.durable_end() && target.segments.len() == 1 && !target.sync_dir {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let result = self.sync_target(&target);
+        self.env.flusher.report(started.elapsed(), result.is_ok());
+        if let Err(error) = result {
+            self.go_offline(&error);
+            return Err(error);
+        }
+        self.marks.lock().durable = target.end;
+        self.waiters.wake(target.end.offset);
+        if self.config.load().flush == FlushPolicy::Always {
+            self.tell(LogEvent::AcknowledgedEnd(target.end.offset));
+        }
+        Ok(())
+    }
+
+    fn flush_target(&self) -> FlushTarget {
+        let mut writer = self.writer.lock();
+        let mut segments = std::mem::take(&mut writer.unsynced);
+        segments.push(writer.active.clone());
+        let sync_dir = std::mem::take(&mut writer.dir_changed);
+        FlushTarget { end: self.marks.lock().end, segments, sync_dir }
+    }
+
+    fn sync_target(&self, target: &FlushTarget) -> Result<()> {
+        for segment in &target.segments {
+            segment.file()?.sync_data().context("sync", segment.path())?;
+        }
+        if target.sync_dir {
+            self.env.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Has a flusher thread flush soon; requests made before it starts share it.
+    pub(super) fn request_flush(&self) {
+        if !self.flush_queued.swap(true, Ordering::AcqRel) {
+            self.env.flusher.submit(self.this.clone(), Work::Flush);
+        }
+    }
+
+    pub(super) fn request_flush_after(&self, delay: Duration) {
+        if !self.timer_queued.swap(true, Ordering::AcqRel) {
+            self.env.flusher.submit_later(self.this.clone(), delay);
+        }
+    }
+
+    /// Flushes, then moves the recovery point to the end: what a restart after a crash reads again
+    /// begins there.
+    ///
+    /// # Errors
+    /// An I/O error; the log goes on with its old recovery point (a failed flush takes it offline).
+    pub fn checkpoint(&self) -> Result<()> {
+        self.checkpoint_as(false)
+    }
+
+    fn checkpoint_as(&self, clean: bool) -> Result<()> {
+        let mut current = self.checkpoint.lock();
+        let (end, active, producers, epochs) = {
+            let mut writer = self.writer.lock();
+            writer.checkpoint_queued = false;
+            writer.bytes_since_checkpoint = 0;
+            let producers = (!writer.producers.by_id.is_empty()).then(|| producer_state::encode(&writer.producers));
+            let epochs = std::mem::take(&mut writer.epochs_changed).then(|| writer.epochs.clone());
+            (self.marks.lock().end, writer.active.clone(), producers, epochs)
+        };
+        self.flush()?;
+        if let Some(epochs) = epochs {
+            epochs.store(&*self.env.disk, &self.dir)?;
+        }
+        active.store_index()?;
+        let snapshot = producers.as_ref().map(|_| end.offset);
+        if let Some(bytes) = producers {
+            let path = self.snapshot_path(end.offset);
+            replace_file(&*self.env.disk, &path, &bytes).context("write", &path)?;
+        }
+        let old_snapshot = current.snapshot;
+        let next = Checkpoint {
+            recovery_point: end.offset,
+            segment: end.segment,
+            position: end.position,
+            log_start: self.log_start_offset(),
+            snapshot,
+            clean,
+        };
+        self.write_checkpoint(&mut current, next)?;
+        if let Some(old) = old_snapshot.filter(|old| Some(*old) != snapshot) {
+            // A leftover is removed at the next open.
+            let _ = self.env.disk.remove_file(&self.snapshot_path(old));
+        }
+        Ok(())
+    }
+
+    /// Replaces the checkpoint on disk, then in memory.
+    pub(super) fn write_checkpoint(&self, current: &mut Checkpoint, next: Checkpoint) -> Result<()> {
+        if *current != next {
+            checkpoint::write(&*self.env.disk, &self.dir, &next)?;
+            *current = next;
+        }
+        Ok(())
+    }
+
+    pub(super) fn snapshot_path(&self, offset: i64) -> std::path::PathBuf {
+        self.dir.join(format!("{offset:020}.snapshot"))
+    }
+
+    /// Ends the log in order: flushes, trims the active segment, writes indexes and the clean
+    /// marker, and releases the folder. Later calls are harmless; other operations then answer
+    /// [`crate::StorageError::Closed`].
+    ///
+    /// # Errors
+    /// An I/O error; the folder is released all the same, and recovery does the rest.
+    pub fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let result = match self.offline.get() {
+            Some(_) => Ok(()),
+            None => self.close_in_order(),
+        };
+        self.waiters.wake_all();
+        *self.lock.lock() = None;
+        result
+    }
+
+    fn close_in_order(&self) -> Result<()> {
+        {
+            // An append that is under way ends before this lock is ours; later ones see `closed`.
+            let mut writer = self.writer.lock();
+            let active = writer.active.clone();
+            if writer.written_ahead > active.size() {
+                let file = active.file()?;
+                file.set_len(active.size()).context("trim", active.path())?;
+                writer.written_ahead = 0;
+                // The new length is part of what the clean marker vouches for.
+                writer.unsynced.push(active);
+            }
+        }
+        self.checkpoint_as(true)
+    }
+}
+
+impl Flushable for Log {
+    fn work(&self, work: Work) {
+        if self.check_open().is_err() {
+            return;
+        }
+        let result = match work {
+            Work::Flush => {
+                // Cleared first: an append that comes later asks again.
+                self.flush_queued.store(false, Ordering::Release);
+                self.timer_queued.store(false, Ordering::Release);
+                self.flush()
+            }
+            Work::Checkpoint => self.checkpoint(),
+        };
+        if let Err(error) = result {
+            tracing::warn!(dir = %self.dir.display(), %error, ?work, "background work on a log failed");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Tools for a log's folder while no process has it open: verify, dump, repair the indexes, convert
+//! v1 segments to v2.
+//!
+//! Reading tools change nothing and need no lock; the others take the folder's lock, so that a
+//! running log is refused, not corrupted.
+
+mod convert;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use convert::{ConvertReport, convert};
+
+use crate::config::{Format, LogConfig};
+use crate::disk::{Disk, OpenMode, RealDisk};
+use crate::error::{IoContext, Result, StorageError};
+use crate::index::IndexPaths;
+use crate::log::lock_dir;
+use crate::record::BatchHeader;
+use crate::segment::{IndexBuilder, Segment, detect_segment_format, parse_base_offset};
+use crate::walk::{Depth, Frame, Step, Walker};
+
+/// One segment as [`verify`] found it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentReport {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes of sound frames.
+    pub bytes: u64,
+    /// Number of batches (v2) or messages (v1).
+    pub frames: u64,
+    /// Number of records.
+    pub records: u64,
+    /// First offset, and the offset behind the last.
+    pub offsets: (i64, i64),
+    /// Zeros written ahead of the appends.
+    pub zero_bytes: u64,
+    /// Where frames stop being sound, and why.
+    pub damage: Option<(u64, String)>,
+}
+
+/// A frame as [`dump`] shows it.
+#[derive(Clone, Debug)]
+pub struct DumpedFrame {
+    /// The segment file.
+    pub path: PathBuf,
+    /// Byte position in it.
+    pub position: u64,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// First and last offset.
+    pub offsets: (i64, i64),
+    /// Largest timestamp, Unix ms.
+    pub max_timestamp_ms: i64,
+    /// The header of a v2 batch; `None` for a v1 message.
+    pub header: Option<BatchHeader>,
+    /// The frame itself.
+    pub content: bytes::Bytes,
+    /// Whether the stored checksum is the computed one.
+    pub sound: bool,
+}
+
+/// The segment files of a folder, ascending; or the one file that is named.
+fn segments_of(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<Segment>> {
+    let (dir, only) = match path.extension() {
+        Some(extension) if extension == "log" => (path.parent().unwrap_or(Path::new(".")), path.file_name()),
+        _ => (path, None),
+    };
+    let mut segments = Vec::new();
+    for file in disk.list(dir).context("list", dir)? {
+        let wanted = only.is_none_or(|name| name == file.name.as_str());
+        if file.is_dir || !file.name.ends_with(".log") || !wanted {
+            continue;
+        }
+        let Some(base_offset) = parse_base_offset(&file.name) else { continue };
+        let path = dir.join(&file.name);
+        let handle = disk.open(&path, OpenMode::Read).context("open", &path)?;
+        let format = detect_segment_format(&*handle, Format::V2).context("read", &path)?;
+        let interval = LogConfig::default().index_interval_bytes;
+        segments.push(Segment::existing(disk, path, base_offset, format, file.len, interval));
+    }
+    if segments.is_empty() {
+        return Err(StorageError::io("find segments in", path, std::io::ErrorKind::NotFound.into()));
+    }
+    Ok(segments)
+}
+
+/// Bytes of all segment files of a folder.
+///
+/// # Errors
+/// An I/O error, or `NotFound` when there is no segment.
+pub fn total_bytes(path: &Path) -> Result<u64> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    Ok(segments_of(&disk, path)?.iter().map(Segment::size).sum())
+}
+
+/// Reads every frame of a folder (or one segment file) with its checksum; `progress` hears of bytes
+/// read since the last call.
+///
+/// # Errors
+/// An I/O error; damage is part of the reports.
+pub fn verify(path: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<SegmentReport>> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    segments_of(&disk, path)?.iter().map(|segment| verify_segment(segment, &mut progress)).collect()
+}
+
+fn verify_segment(segment: &Segment, progress: &mut impl FnMut(u64)) -> Result<SegmentReport> {
+    let (path, len) = (segment.path(), segment.size());
+    let mut walker =
+        Walker::new(&**segment.file()?, segment.format(), Depth::Checksum, 0, len, segment.base_offset());
+    let mut report = SegmentReport {
+        path: path.to_path_buf(),
+        bytes: 0,
+        frames: 0,
+        records: 0,
+        offsets: (segment.base_offset(), segment.base_offset()),
+        zero_bytes: 0,
+        damage: None,
+    };
+    loop {
+        match walker.step().context("read", path)? {
+            Step::Frame(frame) => {
+                report.frames += 1;
+                report.records += frame.batch.as_ref().map_or(1, |header| header.record_count.max(0) as u64);
+                report.bytes = frame.end();
+                progress(frame.len);
+            }
+            Step::End => {
+                report.zero_bytes = len - walker.position();
+                break;
+            }
+            Step::Bad { reason } => {
+                report.damage = Some((walker.position(), reason));
+                break;
+            }
+        }
+    }
+    progress(len - report.bytes);
+    report.offsets.1 = walker.next_offset();
+    Ok(report)
+}
+
+/// Shows frames from the one that holds `from` on until `show` answers false.
+///
+/// # Errors
+/// An I/O error, or [`StorageError::Damaged`] where a frame cannot even be delimited.
+pub fn dump(path: &Path, from: i64, mut show: impl FnMut(DumpedFrame) -> bool) -> Result<()> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    for segment in segments_of(&disk, path)? {
+        let file = segment.file()?;
+        let base = segment.base_offset();
+        let mut walker = Walker::new(&**file, segment.format(), Depth::Header, 0, segment.size(), base);
+        loop {
+            match walker.step().context("read", segment.path())? {
+                Step::Frame(frame) if frame.last_offset < from => {}
+                Step::Frame(frame) => {
+                    if !show(dumped(&segment, &mut walker, &frame)?) {
+                        return Ok(());
+                    }
+                }
+                Step::End => break,
+                Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn dumped(segment: &Segment, walker: &mut Walker<'_>, frame: &Frame) -> Result<DumpedFrame> {
+    let content = walker.frame_bytes(frame).context("read", segment.path())?;
+    let content = bytes::Bytes::copy_from_slice(content);
+    Ok(DumpedFrame {
+        path: segment.path().to_path_buf(),
+        position: frame.position,
+        bytes: frame.len,
+        offsets: (frame.base_offset, frame.last_offset),
+        max_timestamp_ms: frame.max_timestamp_ms,
+        header: frame.batch,
+        sound: frame.checksum_holds(&content),
+        content,
+    })
+}
+
+/// Makes the indexes of every segment anew; returns how many segments there were.
+///
+/// # Errors
+/// [`StorageError::Locked`] while the log is open, [`StorageError::Damaged`], or an I/O error.
+pub fn repair_index(dir: &Path, index_interval_bytes: u32, mut progress: impl FnMut(u64)) -> Result<usize> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let _lock = lock_dir(&*disk, dir)?;
+    let segments = segments_of(&disk, dir)?;
+    for segment in &segments {
+        let base = segment.base_offset();
+        let mut builder = IndexBuilder::new(base, index_interval_bytes);
+        let mut walker =
+            Walker::new(&**segment.file()?, segment.format(), Depth::Header, 0, segment.size(), base);
+        loop {
+            match walker.step().context("read", segment.path())? {
+                Step::Frame(frame) => {
+                    builder.add(&frame);
+                    progress(frame.len);
+                }
+                Step::End => break,
+                Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
+            }
+        }
+        builder.finish().store(&*disk, &IndexPaths::of(segment.path()))?;
+    }
+    Ok(segments.len())
+}
