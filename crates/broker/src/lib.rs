@@ -1,1 +1,30 @@
-//! Placeholder
+//! The Kafka-protocol server: connections, one module per API, the partition registry.
+//!
+//! * [`net`]: listeners, framing, the loop of a connection, responses with `sendfile`.
+//! * [`protocol`]: which APIs and versions are served, and the shape check that every request passes
+//!   before it is decoded.
+//! * [`api`]: one file per API; a handler is a function from a typed request to a typed response.
+//! * [`partitions`]: the partitions this node hosts, found without a lock, and what is done to them in
+//!   the background.
+//! * [`topics`]: topics are created, grown and deleted here, for every API that does so.
+//!
+//! Invariants: nothing that waits for a disk runs on a tokio worker (an append is one write into the
+//! page cache); record bytes are slices of the receive buffer on the way in and file ranges on the
+//! way out; responses leave a connection in the order of its requests.
+
+pub mod api;
+pub mod broker;
+pub mod config;
+pub mod error;
+pub mod identity;
+pub mod metrics;
+pub mod net;
+pub mod partitions;
+pub mod protocol;
+pub mod state;
+pub mod topics;
+
+pub use broker::Broker;
+pub use config::{BrokerConfig, ListenerConfig};
+pub use error::{BrokerError, Result};
+pub use state::BrokerState;

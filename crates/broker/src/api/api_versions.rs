@@ -1,0 +1,131 @@
+//! ApiVersions (key 18): what the server serves, and which features are on.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Context;
+use crate::net::reply::Reply;
+use crate::protocol::{ProtocolError, encode_reply, served};
+
+/// One feature: name, lowest and highest level supported, level that is on.
+struct Feature {
+    name: &'static str,
+    min: i16,
+    max: i16,
+    level: i16,
+}
+
+/// Features in the sense of KIP-584. Clients read `transaction.version` to choose their transaction
+/// protocol and tools print `metadata.version`, which is that of Kafka 4.0 (level 25).
+static FEATURES: &[Feature] = &[
+    Feature {
+        name: "metadata.version",
+        min: 7,
+        max: 25,
+        level: 25,
+    },
+    Feature {
+        name: "group.version",
+        min: 0,
+        max: 1,
+        level: 0,
+    },
+    Feature {
+        name: "transaction.version",
+        min: 0,
+        max: 2,
+        level: 0,
+    },
+];
+
+/// Answers ApiVersions.
+pub async fn handle(ctx: &Context, request: ApiVersionsRequest) -> ApiVersionsResponse {
+    if ctx.version >= 3 {
+        let (name, version) = (
+            &request.client_software_name,
+            &request.client_software_version,
+        );
+        if !is_software_word(name) || !is_software_word(version) {
+            return refusal(ResponseError::InvalidRequest, ctx.version);
+        }
+        let software = (name.to_string(), version.to_string());
+        tracing::debug!(connection = ctx.connection.id, name = %software.0, version = %software.1, "client software");
+        // A client may ask again; the first answer stays.
+        let _ = ctx.connection.software.set(software);
+    }
+    response(ctx.version)
+}
+
+/// The answer to a version that is not served: version 0, with the versions that are (KIP-511).
+///
+/// # Errors
+/// [`ProtocolError::Encoding`].
+pub fn unsupported(correlation_id: i32) -> Result<Reply, ProtocolError> {
+    let response = refusal(ResponseError::UnsupportedVersion, 0);
+    encode_reply(ApiKey::ApiVersions, 0, correlation_id, &response)
+}
+
+fn refusal(error: ResponseError, version: i16) -> ApiVersionsResponse {
+    let own = served::find(ApiKey::ApiVersions).map(api_version);
+    ApiVersionsResponse::default()
+        .with_error_code(error.code())
+        .with_api_keys(if version == 0 {
+            own.into_iter().collect()
+        } else {
+            Vec::new()
+        })
+}
+
+fn api_version(served: &served::Served) -> ApiVersion {
+    ApiVersion::default()
+        .with_api_key(served.api as i16)
+        .with_min_version(served.min)
+        .with_max_version(served.max)
+}
+
+fn response(version: i16) -> ApiVersionsResponse {
+    let mut response = ApiVersionsResponse::default()
+        .with_api_keys(served::SERVED.iter().map(api_version).collect());
+    if version >= 3 {
+        response.finalized_features_epoch = 0;
+        for feature in FEATURES {
+            let name = StrBytes::from_static_str(feature.name);
+            // Before version 4 a lowest level of 0 must not be sent (KIP-1022).
+            let min = if version < 4 {
+                feature.min.max(1)
+            } else {
+                feature.min
+            };
+            response.supported_features.push(
+                SupportedFeatureKey::default()
+                    .with_name(name.clone())
+                    .with_min_version(min)
+                    .with_max_version(feature.max),
+            );
+            if feature.level > 0 {
+                response.finalized_features.push(
+                    FinalizedFeatureKey::default()
+                        .with_name(name)
+                        .with_min_version_level(feature.level)
+                        .with_max_version_level(feature.level),
+                );
+            }
+        }
+    }
+    response
+}
+
+/// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?` of KIP-511.
+fn is_software_word(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    let ends = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    ends(bytes.first())
+        && ends(bytes.last())
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+}

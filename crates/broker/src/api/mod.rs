@@ -1,0 +1,69 @@
+//! One file per API. A handler is `async fn handle(ctx: &Context, request: XRequest) -> XResponse`:
+//! errors go into the response, nothing blocks (see [`Context::blocking`]).
+
+pub mod api_versions;
+pub mod authorized;
+pub mod metadata;
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::StrBytes;
+
+use crate::net::ConnectionInfo;
+use crate::net::reply::Outcome;
+use crate::protocol::{ProtocolError, RawRequest};
+use crate::state::BrokerState;
+
+/// What a handler knows besides its request.
+#[derive(Clone)]
+pub struct Context {
+    /// The server.
+    pub state: Arc<BrokerState>,
+    /// The connection that the request came on.
+    pub connection: Arc<ConnectionInfo>,
+    /// Version of the request.
+    pub version: i16,
+    /// Who the client says it is.
+    pub client_id: Option<StrBytes>,
+}
+
+impl Context {
+    /// Runs something that may wait for a disk, off the tokio workers.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&BrokerState) -> T + Send + 'static,
+    ) -> T {
+        let state = self.state.clone();
+        match tokio::task::spawn_blocking(move || work(&state)).await {
+            Ok(value) => value,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only a runtime that is shutting down drops blocking work; nobody reads this answer.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+}
+
+/// Decodes, handles and encodes. The handler's future is boxed so that the task of an idle connection
+/// stays small.
+macro_rules! answer {
+    ($ctx:expr, $raw:expr, $handle:path) => {{
+        let request = $raw.decode()?;
+        let response = Box::pin($handle($ctx, request)).await;
+        Ok(Outcome::Ready($raw.reply(&response)?))
+    }};
+}
+
+/// Answers one request. The outcome of everything but Produce is ready when this returns.
+///
+/// # Errors
+/// When the connection must be closed because the peer breaks the protocol.
+pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    match raw.api {
+        ApiKey::ApiVersions => answer!(ctx, raw, api_versions::handle),
+        ApiKey::Metadata => answer!(ctx, raw, metadata::handle),
+        other => Err(ProtocolError::UnknownApi(other as i16)),
+    }
+}

@@ -1,0 +1,313 @@
+//! What is counted, cheaply: every label combination of the hot path is looked up once and kept.
+
+use std::time::Instant;
+
+use kafka_protocol::messages::ApiKey;
+use parking_lot::Mutex;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+
+/// Number of API keys that have their own slot.
+const API_SLOTS: usize = 128;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiLabel {
+    api: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ApiErrorLabel {
+    api: &'static str,
+    error: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicLabel {
+    topic: String,
+}
+
+/// The metrics of one API.
+#[derive(Debug)]
+struct ApiMetrics {
+    name: &'static str,
+    requests: Counter,
+    seconds: Histogram,
+}
+
+/// The metrics of one topic, kept with the topic.
+#[derive(Clone, Debug, Default)]
+pub struct TopicMetrics {
+    /// Bytes of record batches received.
+    pub bytes_in: Counter,
+    /// Bytes of record batches sent.
+    pub bytes_out: Counter,
+    /// Records received.
+    pub messages_in: Counter,
+}
+
+/// All metrics of the server.
+pub struct Metrics {
+    /// What `/metrics` encodes.
+    registry: Arc<Mutex<Registry>>,
+    apis: Vec<ApiMetrics>,
+    errors: Family<ApiErrorLabel, Counter>,
+    request_bytes: Counter,
+    response_bytes: Counter,
+    connections: Gauge,
+    connections_opened: Counter,
+    connections_refused: Counter,
+    accept_failures: Counter,
+    topic_bytes_in: Family<TopicLabel, Counter>,
+    topic_bytes_out: Family<TopicLabel, Counter>,
+    topic_messages_in: Family<TopicLabel, Counter>,
+    flush_seconds: Histogram,
+    flush_failures: Counter,
+}
+
+/// Measures one request from its whole arrival to the last byte of its reply.
+#[derive(Debug)]
+pub struct RequestTimer {
+    started: Instant,
+    requests: Counter,
+    seconds: Histogram,
+    name: &'static str,
+    errors: Family<ApiErrorLabel, Counter>,
+}
+
+impl RequestTimer {
+    /// The reply was handed to the kernel. `errors` are the error codes in it.
+    pub fn finished(self, _bytes_out: usize, errors: &[i16]) {
+        self.requests.inc();
+        self.seconds.observe(self.started.elapsed().as_secs_f64());
+        for &code in errors {
+            let error = match kafka_protocol::ResponseError::try_from_code(code) {
+                Some(error) => format!("{error:?}"),
+                None => continue,
+            };
+            self.errors
+                .get_or_create(&ApiErrorLabel {
+                    api: self.name,
+                    error,
+                })
+                .inc();
+        }
+    }
+}
+
+impl Metrics {
+    /// Registers everything under the prefix `dlog_`.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("dlog");
+        let requests = Family::<ApiLabel, Counter>::default();
+        let seconds = Family::<ApiLabel, Histogram>::new_with_constructor(latency_histogram);
+        let apis = (0..API_SLOTS).map(|key| {
+            let known = i16::try_from(key)
+                .ok()
+                .and_then(|key| ApiKey::try_from(key).ok());
+            let name: &'static str = known.map_or("unknown", api_name);
+            // Series of APIs that are not served never show up.
+            if known.is_some_and(|api| crate::protocol::served::find(api).is_some()) {
+                let label = ApiLabel { api: name };
+                ApiMetrics {
+                    name,
+                    requests: requests.get_or_create_owned(&label),
+                    seconds: seconds.get_or_create_owned(&label),
+                }
+            } else {
+                ApiMetrics {
+                    name,
+                    requests: Counter::default(),
+                    seconds: latency_histogram(),
+                }
+            }
+        });
+        let apis = apis.collect();
+        let metrics = Self {
+            registry: Arc::default(),
+            apis,
+            errors: Family::default(),
+            request_bytes: Counter::default(),
+            response_bytes: Counter::default(),
+            connections: Gauge::default(),
+            connections_opened: Counter::default(),
+            connections_refused: Counter::default(),
+            accept_failures: Counter::default(),
+            topic_bytes_in: Family::default(),
+            topic_bytes_out: Family::default(),
+            topic_messages_in: Family::default(),
+            flush_seconds: latency_histogram(),
+            flush_failures: Counter::default(),
+        };
+        registry.register("requests", "Requests answered, by API", requests);
+        registry.register(
+            "request_seconds",
+            "Time from a whole request to its sent reply",
+            seconds,
+        );
+        metrics.register(&mut registry);
+        *metrics.registry.lock() = registry;
+        metrics
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "request_errors",
+            "Error codes in replies",
+            self.errors.clone(),
+        );
+        registry.register(
+            "request_bytes",
+            "Bytes of requests",
+            self.request_bytes.clone(),
+        );
+        registry.register(
+            "response_bytes",
+            "Bytes of replies",
+            self.response_bytes.clone(),
+        );
+        registry.register("connections", "Open connections", self.connections.clone());
+        registry.register(
+            "connections_opened",
+            "Connections accepted",
+            self.connections_opened.clone(),
+        );
+        registry.register(
+            "connections_refused",
+            "Connections refused because of a limit",
+            self.connections_refused.clone(),
+        );
+        registry.register(
+            "accept_failures",
+            "Times that no connection could be accepted",
+            self.accept_failures.clone(),
+        );
+        registry.register(
+            "topic_bytes_in",
+            "Record bytes received",
+            self.topic_bytes_in.clone(),
+        );
+        registry.register(
+            "topic_bytes_out",
+            "Record bytes sent",
+            self.topic_bytes_out.clone(),
+        );
+        registry.register(
+            "topic_messages_in",
+            "Records received",
+            self.topic_messages_in.clone(),
+        );
+        registry.register(
+            "flush_seconds",
+            "Time of one flush to the disk",
+            self.flush_seconds.clone(),
+        );
+        registry.register(
+            "flush_failures",
+            "Flushes that failed",
+            self.flush_failures.clone(),
+        );
+        let started: Gauge = Gauge::default();
+        started.set(crate::state::system_time_ms() / 1000);
+        registry.register(
+            "start_time_seconds",
+            "When the server started, Unix time",
+            started,
+        );
+    }
+
+    /// The registry, for whoever encodes it (prometheus text on the HTTP port).
+    pub fn registry(&self) -> Arc<Mutex<Registry>> {
+        self.registry.clone()
+    }
+
+    /// A request arrived.
+    pub fn request(&self, api: ApiKey, bytes_in: usize) -> RequestTimer {
+        self.request_bytes.inc_by(bytes_in as u64);
+        let of_api = &self.apis[(api as usize).min(API_SLOTS - 1)];
+        RequestTimer {
+            started: Instant::now(),
+            requests: of_api.requests.clone(),
+            seconds: of_api.seconds.clone(),
+            name: of_api.name,
+            errors: self.errors.clone(),
+        }
+    }
+
+    /// Bytes of replies were sent.
+    pub fn bytes_out(&self, bytes: usize) {
+        self.response_bytes.inc_by(bytes as u64);
+    }
+
+    /// A connection was accepted.
+    pub fn connection_opened(&self) {
+        self.connections.inc();
+        self.connections_opened.inc();
+    }
+
+    /// A connection ended.
+    pub fn connection_closed(&self) {
+        self.connections.dec();
+    }
+
+    /// A connection was refused because of a limit.
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
+    /// No connection could be accepted.
+    pub fn accept_failed(&self) {
+        self.accept_failures.inc();
+    }
+
+    /// The counters of a topic, to be kept with it.
+    pub fn topic(&self, name: &str) -> TopicMetrics {
+        let label = TopicLabel {
+            topic: name.to_owned(),
+        };
+        TopicMetrics {
+            bytes_in: self.topic_bytes_in.get_or_create_owned(&label),
+            bytes_out: self.topic_bytes_out.get_or_create_owned(&label),
+            messages_in: self.topic_messages_in.get_or_create_owned(&label),
+        }
+    }
+
+    /// The series of a deleted topic go away.
+    pub fn forget_topic(&self, name: &str) {
+        let label = TopicLabel {
+            topic: name.to_owned(),
+        };
+        self.topic_bytes_in.remove(&label);
+        self.topic_bytes_out.remove(&label);
+        self.topic_messages_in.remove(&label);
+    }
+
+    /// A flush ended.
+    pub fn flushed(&self, duration: std::time::Duration, ok: bool) {
+        self.flush_seconds.observe(duration.as_secs_f64());
+        if !ok {
+            self.flush_failures.inc();
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// 50 µs to 26 s.
+fn latency_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(50e-6, 2.0, 20))
+}
+
+/// The name of an API as Kafka writes it.
+fn api_name(api: ApiKey) -> &'static str {
+    // Few and fixed: every name is made once, at start.
+    Box::leak(format!("{api:?}").into_boxed_str())
+}

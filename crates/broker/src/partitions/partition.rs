@@ -1,0 +1,179 @@
+//! One partition: its log, or why it has none, and the fetches that wait for it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Weak};
+
+use dlog_storage::{Log, LogEvent};
+use kafka_protocol::ResponseError;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// A fetch that waits for records of some partitions.
+#[derive(Debug, Default)]
+pub struct FetchWaiter {
+    /// Notified when any of the partitions has more to read.
+    pub more: Notify,
+}
+
+/// One partition on this node.
+#[derive(Debug)]
+pub struct Partition {
+    /// Name of the topic.
+    pub topic: Arc<str>,
+    /// Id of the topic.
+    pub topic_id: Uuid,
+    /// Index in the topic.
+    pub index: i32,
+    /// Folder of the log.
+    pub dir: PathBuf,
+    /// The log, or why it could not be opened.
+    log: Result<Arc<Log>, String>,
+    leader_epoch: AtomicI32,
+    has_waiters: AtomicBool,
+    waiters: Mutex<Vec<Weak<FetchWaiter>>>,
+}
+
+/// What identifies a partition.
+#[derive(Clone, Debug)]
+pub struct PartitionId {
+    /// Name of the topic.
+    pub topic: Arc<str>,
+    /// Id of the topic.
+    pub topic_id: Uuid,
+    /// Index in the topic.
+    pub index: i32,
+    /// Folder of the log.
+    pub dir: PathBuf,
+}
+
+impl Partition {
+    /// A partition with its opened log, or offline with the reason.
+    pub(super) fn new(
+        id: PartitionId,
+        log: Result<Arc<Log>, String>,
+        leader_epoch: i32,
+    ) -> Arc<Self> {
+        let PartitionId {
+            topic,
+            topic_id,
+            index,
+            dir,
+        } = id;
+        let partition = Arc::new(Self {
+            topic,
+            topic_id,
+            index,
+            dir,
+            log,
+            leader_epoch: AtomicI32::new(leader_epoch),
+            has_waiters: AtomicBool::new(false),
+            waiters: Mutex::default(),
+        });
+        if let Ok(log) = &partition.log {
+            let listened = Arc::downgrade(&partition);
+            log.subscribe(Arc::new(move |event| {
+                if let Some(partition) = listened.upgrade() {
+                    partition.heard(event);
+                }
+            }));
+        }
+        partition
+    }
+
+    /// The log.
+    ///
+    /// # Errors
+    /// `KAFKA_STORAGE_ERROR` while the partition is offline.
+    pub fn log(&self) -> Result<&Arc<Log>, ResponseError> {
+        self.log
+            .as_ref()
+            .map_err(|_| ResponseError::KafkaStorageError)
+    }
+
+    /// Why the partition is offline, if it is.
+    pub fn offline_reason(&self) -> Option<String> {
+        match &self.log {
+            Ok(log) => log.offline_reason().map(str::to_owned),
+            Err(reason) => Some(reason.clone()),
+        }
+    }
+
+    /// Epoch of this node's leadership.
+    pub fn leader_epoch(&self) -> i32 {
+        self.leader_epoch.load(Ordering::Acquire)
+    }
+
+    /// Checks the leader epoch that a client believes in; -1 is no belief (KIP-320).
+    ///
+    /// # Errors
+    /// `FENCED_LEADER_EPOCH` when it is older, `UNKNOWN_LEADER_EPOCH` when it is newer.
+    pub fn check_leader_epoch(&self, believed: i32) -> Result<(), ResponseError> {
+        let current = self.leader_epoch();
+        match believed {
+            -1 => Ok(()),
+            _ if believed < current => Err(ResponseError::FencedLeaderEpoch),
+            _ if believed > current => Err(ResponseError::UnknownLeaderEpoch),
+            _ => Ok(()),
+        }
+    }
+
+    /// Wakes all waiting fetches: there is more to read, or the partition is gone.
+    pub fn wake(&self) {
+        if !self.has_waiters.load(Ordering::SeqCst) {
+            return;
+        }
+        let waiters = {
+            let mut waiters = self.waiters.lock();
+            self.has_waiters.store(false, Ordering::SeqCst);
+            std::mem::take(&mut *waiters)
+        };
+        for waiter in waiters.iter().filter_map(Weak::upgrade) {
+            waiter.more.notify_one();
+        }
+    }
+
+    fn heard(&self, event: LogEvent) {
+        match event {
+            LogEvent::AcknowledgedEnd(_) => self.wake(),
+            LogEvent::Offline => {
+                tracing::error!(topic = %self.topic, partition = self.index, "the partition is offline");
+                self.wake();
+            }
+        }
+    }
+
+    /// Has a fetch woken by the next change. It must look at the log after this, not before.
+    fn register(&self, waiter: &Arc<FetchWaiter>) {
+        let mut waiters = self.waiters.lock();
+        // A weak pointer keeps the address taken, so equal addresses are the same fetch.
+        if waiters.iter().any(|w| w.as_ptr() == Arc::as_ptr(waiter)) {
+            return;
+        }
+        // Fetches that ended by their timeout are swept here, so the list stays as long as it is used.
+        if waiters.len() >= 16 && waiters.len().is_power_of_two() {
+            waiters.retain(|w| w.strong_count() > 0);
+        }
+        waiters.push(Arc::downgrade(waiter));
+        self.has_waiters.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A fetch's place in the waiting lists of its partitions.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    waiter: Arc<FetchWaiter>,
+}
+
+impl Waiting {
+    /// Joins the waiting list of a partition until it is woken once.
+    pub fn join(&self, partition: &Partition) {
+        partition.register(&self.waiter);
+    }
+
+    /// Resolves when any of the partitions changed since the last time this resolved.
+    pub async fn changed(&self) {
+        self.waiter.more.notified().await;
+    }
+}

@@ -1,0 +1,97 @@
+//! Finding a partition: one atomic load and one hash lookup, whoever is changing topics meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::{Partition, TopicSettings};
+use crate::metrics::TopicMetrics;
+
+/// One topic with the partitions that this node hosts.
+#[derive(Clone, Debug)]
+pub struct HostedTopic {
+    /// Name.
+    pub name: Arc<str>,
+    /// Id of this incarnation.
+    pub id: Uuid,
+    /// What the topic is set to; replaced as a whole when a setting changes.
+    pub settings: Arc<ArcSwap<TopicSettings>>,
+    /// Partitions by index.
+    pub partitions: Vec<Arc<Partition>>,
+    /// Counters.
+    pub metrics: TopicMetrics,
+}
+
+impl HostedTopic {
+    /// The partition with this index.
+    pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Index {
+    by_name: HashMap<Arc<str>, Arc<HostedTopic>>,
+    by_id: HashMap<Uuid, Arc<HostedTopic>>,
+}
+
+/// All partitions on this node.
+#[derive(Debug, Default)]
+pub struct Partitions {
+    index: ArcSwap<Index>,
+    /// Held while topics change, from the decision to the published result.
+    pub changing: Mutex<()>,
+}
+
+impl Partitions {
+    /// The topic of this name.
+    pub fn topic(&self, name: &str) -> Option<Arc<HostedTopic>> {
+        self.index.load().by_name.get(name).cloned()
+    }
+
+    /// The topic with this id.
+    pub fn topic_by_id(&self, id: Uuid) -> Option<Arc<HostedTopic>> {
+        self.index.load().by_id.get(&id).cloned()
+    }
+
+    /// A partition by topic name and index.
+    pub fn partition(&self, topic: &str, index: i32) -> Option<Arc<Partition>> {
+        self.index
+            .load()
+            .by_name
+            .get(topic)?
+            .partition(index)
+            .cloned()
+    }
+
+    /// All topics, in no order.
+    pub fn topics(&self) -> Vec<Arc<HostedTopic>> {
+        self.index.load().by_name.values().cloned().collect()
+    }
+
+    /// Adds a topic or replaces it (after it grew). [`Self::changing`] is held by the caller.
+    pub fn publish(&self, topics: impl IntoIterator<Item = Arc<HostedTopic>>) {
+        let mut next = Index::clone(&self.index.load());
+        for topic in topics {
+            next.by_id.insert(topic.id, topic.clone());
+            next.by_name.insert(topic.name.clone(), topic);
+        }
+        self.index.store(Arc::new(next));
+    }
+
+    /// Takes a topic out; waiting fetches find out. [`Self::changing`] is held by the caller.
+    pub fn remove(&self, id: Uuid) -> Option<Arc<HostedTopic>> {
+        let mut next = Index::clone(&self.index.load());
+        let topic = next.by_id.remove(&id)?;
+        next.by_name.remove(&topic.name);
+        self.index.store(Arc::new(next));
+        topic
+            .partitions
+            .iter()
+            .for_each(|partition| partition.wake());
+        Some(topic)
+    }
+}

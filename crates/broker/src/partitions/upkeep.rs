@@ -1,0 +1,136 @@
+//! What happens in the background: retention, forgetting idle producers, removing deleted topics.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use dlog_storage::disk::Disk;
+use uuid::Uuid;
+
+use crate::state::BrokerState;
+
+/// Ending of the name of a folder whose topic was deleted.
+const DELETED: &str = "-delete";
+
+/// A folder that was renamed and waits to be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedFolder(pub PathBuf);
+
+/// Renames the folder of a deleted partition, so that a topic of the same name can be created at once.
+///
+/// # Errors
+/// The operating system's error.
+pub fn retire_folder(disk: &dyn Disk, dir: &Path) -> std::io::Result<DeletedFolder> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    // Kafka shortens the name so that the whole fits a file name; so does this.
+    let kept: String = name.chars().take(200).collect();
+    let retired = dir.with_file_name(format!("{kept}.{}{DELETED}", Uuid::new_v4().simple()));
+    disk.rename(dir, &retired)?;
+    if let Some(parent) = dir.parent() {
+        disk.sync_dir(parent)?;
+    }
+    Ok(DeletedFolder(retired))
+}
+
+/// Folders of topics that were deleted before a restart.
+pub(crate) fn leftovers(disk: &dyn Disk, data_dir: &Path) -> Vec<DeletedFolder> {
+    let entries = disk.list(data_dir).unwrap_or_default();
+    let deleted = entries
+        .into_iter()
+        .filter(|entry| entry.is_dir && entry.name.ends_with(DELETED));
+    deleted
+        .map(|entry| DeletedFolder(data_dir.join(entry.name)))
+        .collect()
+}
+
+/// The background thread. It stops when this is dropped or [`Upkeep::stop`] is called.
+#[derive(Debug)]
+pub struct Upkeep {
+    work: Option<mpsc::Sender<DeletedFolder>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Upkeep {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(
+        state: &Arc<BrokerState>,
+        folders: mpsc::Receiver<DeletedFolder>,
+        work: mpsc::Sender<DeletedFolder>,
+    ) -> std::io::Result<Self> {
+        let every = Duration::from_millis(state.config.retention_check_interval_ms.max(1));
+        let state = Arc::downgrade(state);
+        let thread = std::thread::Builder::new()
+            .name("dlog-upkeep".to_owned())
+            .spawn(move || run(&state, &folders, every))?;
+        Ok(Self {
+            work: Some(work),
+            thread: Some(thread),
+        })
+    }
+
+    /// Ends the thread after what it is doing.
+    pub fn stop(mut self) {
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the upkeep thread had panicked");
+        }
+    }
+}
+
+fn run(state: &Weak<BrokerState>, folders: &mpsc::Receiver<DeletedFolder>, every: Duration) {
+    let mut next = Instant::now() + every;
+    loop {
+        let wait = next.saturating_duration_since(Instant::now());
+        let received = folders.recv_timeout(wait);
+        let Some(state) = state.upgrade() else { return };
+        if state.stopping.is_cancelled() {
+            return;
+        }
+        match received {
+            Ok(folder) => remove(&state, &folder),
+            Err(RecvTimeoutError::Timeout) => {
+                apply_retention(&state);
+                next = Instant::now() + every;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn remove(state: &BrokerState, folder: &DeletedFolder) {
+    match state.env.disk.remove_dir_all(&folder.0) {
+        Ok(()) => tracing::debug!(folder = %folder.0.display(), "deleted partition removed"),
+        Err(error) => {
+            tracing::warn!(folder = %folder.0.display(), %error, "a deleted partition stays on the disk until the next start")
+        }
+    }
+}
+
+fn apply_retention(state: &BrokerState) {
+    let now_ms = state.now_ms();
+    for topic in state.partitions.topics() {
+        for partition in &topic.partitions {
+            if state.stopping.is_cancelled() {
+                return;
+            }
+            let Ok(log) = partition.log() else { continue };
+            log.expire_producers(now_ms - state.config.producer_id_expiration_ms);
+            match log.apply_retention(now_ms) {
+                Ok(report) if report.segments > 0 => {
+                    tracing::info!(topic = %topic.name, partition = partition.index, segments = report.segments, bytes = report.bytes, "old segments deleted");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(topic = %topic.name, partition = partition.index, %error, "retention failed");
+                }
+            }
+        }
+    }
+}

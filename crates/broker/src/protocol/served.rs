@@ -1,0 +1,34 @@
+//! The APIs and versions that this server answers. ApiVersions tells clients exactly this table.
+
+use kafka_protocol::messages::ApiKey;
+
+/// One API with the versions that are served, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The API.
+    pub api: ApiKey,
+    /// Oldest version.
+    pub min: i16,
+    /// Newest version.
+    pub max: i16,
+}
+
+const fn served(api: ApiKey, min: i16, max: i16) -> Served {
+    Served { api, min, max }
+}
+
+/// Everything that is served, by API key. A handler is added to `api::dispatch` and here together.
+pub static SERVED: &[Served] = &[
+    served(ApiKey::Metadata, 0, 13),
+    served(ApiKey::ApiVersions, 0, 4),
+];
+
+/// The entry of an API.
+pub fn find(api: ApiKey) -> Option<&'static Served> {
+    SERVED.iter().find(|s| s.api == api)
+}
+
+/// Whether a version of an API is served.
+pub fn is_served(api: ApiKey, version: i16) -> bool {
+    find(api).is_some_and(|s| (s.min..=s.max).contains(&version))
+}

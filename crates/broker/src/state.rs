@@ -1,0 +1,63 @@
+//! What all connections share.
+
+use std::sync::Arc;
+
+use dlog_metadata::configs::StaticConfigs;
+use dlog_metadata::{LocalMetadataLog, MetadataImage};
+use dlog_storage::LogEnv;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::BrokerConfig;
+use crate::identity::Identity;
+use crate::metrics::Metrics;
+use crate::net::listener::ConnectionCounts;
+use crate::partitions::{DeletedFolder, Partitions};
+
+/// The state of a running server.
+pub struct BrokerState {
+    /// Settings.
+    pub config: BrokerConfig,
+    /// Settings that Kafka's tools see as given in the server's configuration.
+    pub statics: StaticConfigs,
+    /// Identity of the data folder.
+    pub identity: Identity,
+    /// What logs run on.
+    pub env: LogEnv,
+    /// The metadata log; see [`BrokerState::image`] for reading and [`crate::topics`] for changing.
+    pub metadata: LocalMetadataLog,
+    /// The partitions on this node.
+    pub partitions: Partitions,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Open connections.
+    pub connections: Arc<ConnectionCounts>,
+    /// Folders of deleted partitions go to the upkeep thread.
+    pub deleted_folders: std::sync::mpsc::Sender<DeletedFolder>,
+    /// Cancelled when the server begins to stop.
+    pub stopping: CancellationToken,
+}
+
+impl BrokerState {
+    /// The newest metadata.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        self.metadata.image()
+    }
+
+    /// The clock, Unix ms.
+    pub fn now_ms(&self) -> i64 {
+        (self.env.clock)()
+    }
+
+    /// Id of this node.
+    pub fn node_id(&self) -> i32 {
+        self.identity.node_id
+    }
+}
+
+/// The system clock, Unix ms.
+pub fn system_time_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
+}
