@@ -15,7 +15,10 @@ use bytes::Bytes;
 use dlog_storage::record::BatchBuilder;
 use dlog_storage::{AppendMode, FlushPolicy, Log, LogConfig, NewRecord};
 
-const LEADER: AppendMode = AppendMode::Leader { leader_epoch: 0, log_append_time: None };
+const LEADER: AppendMode = AppendMode::Leader {
+    leader_epoch: 0,
+    log_append_time: None,
+};
 
 struct Sizes {
     batch_records: u64,
@@ -27,11 +30,24 @@ struct Sizes {
 fn main() {
     let quick = std::env::args().any(|arg| arg == "--quick");
     let sizes = if quick {
-        Sizes { batch_records: 1_000_000, writers_for: Duration::from_secs(1), lookup_records: 1_000_000, recovery_bytes: 1 << 28 }
+        Sizes {
+            batch_records: 1_000_000,
+            writers_for: Duration::from_secs(1),
+            lookup_records: 1_000_000,
+            recovery_bytes: 1 << 28,
+        }
     } else {
-        Sizes { batch_records: 20_000_000, writers_for: Duration::from_secs(5), lookup_records: 10_000_000, recovery_bytes: 10 << 30 }
+        Sizes {
+            batch_records: 20_000_000,
+            writers_for: Duration::from_secs(5),
+            lookup_records: 10_000_000,
+            recovery_bytes: 10 << 30,
+        }
     };
-    let dir = std::env::var_os("DLOG_BENCH_DIR").map_or_else(|| std::env::current_dir().expect("a folder"), Into::into);
+    let dir = std::env::var_os("DLOG_BENCH_DIR").map_or_else(
+        || std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+        Into::into,
+    );
     let dir = tempfile::tempdir_in(dir).expect("a folder to write to");
     println!("{{");
     batches(dir.path(), &sizes);
@@ -46,13 +62,18 @@ fn main() {
 fn batch(records: usize, value: &[u8]) -> Bytes {
     let mut builder = BatchBuilder::new();
     for i in 0..records {
-        builder.push(1_700_000_000_000 + i as i64, None, Some(value), &[]).expect("a small record");
+        builder
+            .push(1_700_000_000_000 + i as i64, None, Some(value), &[])
+            .expect("a small record");
     }
     builder.build().expect("a small batch")
 }
 
 fn open(dir: &Path, name: &str, flush: FlushPolicy) -> Arc<Log> {
-    let config = LogConfig { flush, ..LogConfig::default() };
+    let config = LogConfig {
+        flush,
+        ..LogConfig::default()
+    };
     Log::open(dir.join(name), config).expect("a log in a fresh folder")
 }
 
@@ -72,7 +93,10 @@ fn batches(dir: &Path, sizes: &Sizes) {
         file.write_all(&batch).expect("write");
     }
     let plain = count as f64 * 160.0 / started.elapsed().as_secs_f64();
-    println!("  \"append_batches_records_per_s\": {ours:.0}, \"plain_write_records_per_s\": {plain:.0}, \"append_to_plain\": {:.3},", ours / plain);
+    println!(
+        "  \"append_batches_records_per_s\": {ours:.0}, \"plain_write_records_per_s\": {plain:.0}, \"append_to_plain\": {:.3},",
+        ours / plain
+    );
     drop(log);
     std::fs::remove_dir_all(dir.join("batches")).expect("clean up");
     std::fs::remove_file(dir.join("plain")).expect("clean up");
@@ -132,10 +156,17 @@ fn lookups(dir: &Path, sizes: &Sizes) {
     let mut latencies: Vec<Duration> = Vec::new();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..200_000 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let offset = ((random >> 20) % sizes.lookup_records) as i64;
         let started = Instant::now();
-        let record = log.read(offset).expect("in range").next().expect("a record").expect("sound");
+        let record = log
+            .read(offset)
+            .expect("in range")
+            .next()
+            .expect("a record")
+            .expect("sound");
         latencies.push(started.elapsed());
         assert_eq!(record.offset, offset);
     }
@@ -144,7 +175,10 @@ fn lookups(dir: &Path, sizes: &Sizes) {
     let plain = plain_reads(&dir.join("lookups"));
     println!(
         "  \"lookup_us_p50\": {:.1}, \"lookup_us_p99\": {:.1}, \"plain_pread_us_p50\": {plain:.2}, \"lookup_to_plain\": {:.1}, \"index_percent_of_log\": {:.3},",
-        at(0.5), at(0.99), at(0.5) / plain, index * 100.0
+        at(0.5),
+        at(0.99),
+        at(0.5) / plain,
+        index * 100.0
     );
     drop(log);
     std::fs::remove_dir_all(dir.join("lookups")).expect("clean up");
@@ -156,7 +190,8 @@ fn plain_reads(dir: &Path) -> f64 {
     let mut latencies: Vec<Duration> = (0..20_000_u64)
         .map(|i| {
             let started = Instant::now();
-            file.read_at(&mut [0; 1200], i * 7_919_000 % (len - 2000)).expect("read");
+            file.read_at(&mut [0; 1200], i * 7_919_000 % (len - 2000))
+                .expect("read");
             started.elapsed()
         })
         .collect();
@@ -177,7 +212,11 @@ fn recovery(dir: &Path, sizes: &Sizes) {
     let log = open(dir, "recovery", FlushPolicy::Os);
     let elapsed = started.elapsed();
     assert_eq!(log.log_end_offset(), end);
-    println!("  \"recovery_log_bytes\": {}, \"recovery_ms\": {:.1},", log.size_bytes(), elapsed.as_secs_f64() * 1e3);
+    println!(
+        "  \"recovery_log_bytes\": {}, \"recovery_ms\": {:.1},",
+        log.size_bytes(),
+        elapsed.as_secs_f64() * 1e3
+    );
     drop(log);
     std::fs::remove_dir_all(dir.join("recovery")).expect("clean up");
 }

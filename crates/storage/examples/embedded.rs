@@ -5,7 +5,9 @@
 use dlog_storage::{Log, LogConfig, StorageError};
 
 fn main() -> Result<(), StorageError> {
-    let dir = std::env::args().nth(1).map_or_else(|| std::env::temp_dir().join("dlog-example"), Into::into);
+    let dir = std::env::args()
+        .nth(1)
+        .map_or_else(|| std::env::temp_dir().join("dlog-example"), Into::into);
     let log = Log::open(&dir, LogConfig::default())?;
     let offset = log.append(Some(b"greeting"), Some(b"hello"))?;
     println!("appended at offset {offset}; it is on the disk");
@@ -14,8 +16,15 @@ fn main() -> Result<(), StorageError> {
     let log = Log::open(&dir, LogConfig::default())?;
     for record in log.read(log.log_start_offset())? {
         let record = record?;
-        let text = |bytes: Option<bytes::Bytes>| String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
-        println!("{}: {} = {}", record.offset, text(record.key), text(record.value));
+        let text = |bytes: Option<bytes::Bytes>| {
+            String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+        };
+        println!(
+            "{}: {} = {}",
+            record.offset,
+            text(record.key),
+            text(record.value)
+        );
     }
     log.close()
 }

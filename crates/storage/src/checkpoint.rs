@@ -75,7 +75,14 @@ pub(crate) fn read(disk: &dyn Disk, dir: &Path) -> Result<Found> {
 }
 
 fn encode(checkpoint: &Checkpoint) -> String {
-    let Checkpoint { recovery_point, segment, position, log_start, snapshot, clean } = checkpoint;
+    let Checkpoint {
+        recovery_point,
+        segment,
+        position,
+        log_start,
+        snapshot,
+        clean,
+    } = checkpoint;
     let snapshot = snapshot.unwrap_or(-1);
     let mut text = format!(
         "{MAGIC}\nrecovery_point {recovery_point}\nsegment {segment}\nposition {position}\nlog_start {log_start}\nsnapshot {snapshot}\nclean {}\n",
@@ -99,7 +106,14 @@ fn decode(bytes: &[u8]) -> Option<Checkpoint> {
     if lines.next()? != MAGIC {
         return None;
     }
-    let mut field = |name: &str| lines.next()?.strip_prefix(name)?.trim_start().parse::<i64>().ok();
+    let mut field = |name: &str| {
+        lines
+            .next()?
+            .strip_prefix(name)?
+            .trim_start()
+            .parse::<i64>()
+            .ok()
+    };
     Some(Checkpoint {
         recovery_point: field("recovery_point")?,
         segment: field("segment")?,
@@ -116,8 +130,14 @@ mod tests {
 
     #[test]
     fn every_damage_is_noticed() {
-        let checkpoint =
-            Checkpoint { recovery_point: 12, segment: 10, position: 4711, log_start: 3, snapshot: Some(12), clean: true };
+        let checkpoint = Checkpoint {
+            recovery_point: 12,
+            segment: 10,
+            position: 4711,
+            log_start: 3,
+            snapshot: Some(12),
+            clean: true,
+        };
         let text = encode(&checkpoint);
         assert_eq!(decode(text.as_bytes()), Some(checkpoint));
         for i in 0..text.len() {
@@ -126,7 +146,10 @@ mod tests {
                 let mut bytes = text.clone().into_bytes();
                 bytes[i] ^= 1 << bit;
                 let decoded = decode(&bytes);
-                assert!(decoded.is_none() || decoded == Some(checkpoint), "bit {bit} of byte {i}");
+                assert!(
+                    decoded.is_none() || decoded == Some(checkpoint),
+                    "bit {bit} of byte {i}"
+                );
             }
         }
     }

@@ -34,7 +34,9 @@ impl FlushPolicy {
     pub(crate) fn durable_end_for(self, last_offset: i64) -> i64 {
         match self {
             Self::Always => last_offset + 1,
-            Self::Messages(n) => last_offset.saturating_add(2).saturating_sub_unsigned(n.max(1)),
+            Self::Messages(n) => last_offset
+                .saturating_add(2)
+                .saturating_sub_unsigned(n.max(1)),
             Self::Interval(_) | Self::Os => i64::MIN,
         }
     }
@@ -44,7 +46,8 @@ impl FromStr for FlushPolicy {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || format!("{text:?} is no flush policy: use always, messages:N, interval:Tms or os");
+        let expected =
+            || format!("{text:?} is no flush policy: use always, messages:N, interval:Tms or os");
         match text.split_once(':') {
             None if text == "always" => Ok(Self::Always),
             None if text == "os" => Ok(Self::Os),
@@ -93,7 +96,10 @@ pub struct CleanupPolicy {
 
 impl Default for CleanupPolicy {
     fn default() -> Self {
-        Self { delete: true, compact: false }
+        Self {
+            delete: true,
+            compact: false,
+        }
     }
 }
 
@@ -156,7 +162,14 @@ impl LogConfig {
     /// [`StorageError::InvalidConfig`] naming the setting and what is allowed.
     pub fn validate(&self) -> Result<()> {
         let check = |ok: bool, name: &'static str, reason: &str| {
-            if ok { Ok(()) } else { Err(StorageError::InvalidConfig { name, reason: reason.to_owned() }) }
+            if ok {
+                Ok(())
+            } else {
+                Err(StorageError::InvalidConfig {
+                    name,
+                    reason: reason.to_owned(),
+                })
+            }
         };
         let max_segment = i32::MAX as u64;
         check(
@@ -165,9 +178,21 @@ impl LogConfig {
             "must lie between 128 and 2147483647",
         )?;
         check(self.segment_age_ms >= 1, "segment.ms", "must be at least 1")?;
-        check(self.max_index_bytes >= 8, "segment.index.bytes", "must be at least 8")?;
-        check(self.retention_ms.is_none_or(|ms| ms >= 0), "retention.ms", "must be at least 0, or absent")?;
-        check(self.checkpoint_bytes >= 4096, "checkpoint.bytes", "must be at least 4096")?;
+        check(
+            self.max_index_bytes >= 8,
+            "segment.index.bytes",
+            "must be at least 8",
+        )?;
+        check(
+            self.retention_ms.is_none_or(|ms| ms >= 0),
+            "retention.ms",
+            "must be at least 0, or absent",
+        )?;
+        check(
+            self.checkpoint_bytes >= 4096,
+            "checkpoint.bytes",
+            "must be at least 4096",
+        )?;
         let messages = !matches!(self.flush, FlushPolicy::Messages(0));
         check(messages, "flush.messages", "must be at least 1")
     }

@@ -112,7 +112,11 @@ pub enum StorageError {
 impl StorageError {
     /// Wraps an I/O error with what was attempted on which path.
     pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { operation, path: path.to_path_buf(), source }
+        Self::Io {
+            operation,
+            path: path.to_path_buf(),
+            source,
+        }
     }
 
     /// Whether the disk (or quota) is full: retriable once space is freed.

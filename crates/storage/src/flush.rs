@@ -61,7 +61,9 @@ struct Queue {
 
 impl fmt::Debug for Flusher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flusher").field("max_threads", &self.shared.max_threads).finish_non_exhaustive()
+        f.debug_struct("Flusher")
+            .field("max_threads", &self.shared.max_threads)
+            .finish_non_exhaustive()
     }
 }
 
@@ -147,7 +149,9 @@ impl Shared {
         }
         let shared = self.clone();
         let name = format!("dlog-flush-{}", queue.threads);
-        let spawned = std::thread::Builder::new().name(name).spawn(move || shared.run());
+        let spawned = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || shared.run());
         match spawned {
             Ok(_) => queue.threads += 1,
             // With no thread at all nobody would ever be acknowledged.

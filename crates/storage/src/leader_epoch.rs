@@ -33,7 +33,10 @@ impl LeaderEpochs {
         }
         // An epoch that began where this one begins never wrote anything.
         self.starts.retain(|start| start.start_offset < offset);
-        self.starts.push(EpochStart { epoch, start_offset: offset });
+        self.starts.push(EpochStart {
+            epoch,
+            start_offset: offset,
+        });
         true
     }
 
@@ -43,7 +46,9 @@ impl LeaderEpochs {
 
     /// Epoch of the record at `offset`.
     pub(crate) fn epoch_at(&self, offset: i64) -> Option<i32> {
-        let after = self.starts.partition_point(|start| start.start_offset <= offset);
+        let after = self
+            .starts
+            .partition_point(|start| start.start_offset <= offset);
         after.checked_sub(1).map(|i| self.starts[i].epoch)
     }
 
@@ -51,7 +56,10 @@ impl LeaderEpochs {
     pub(crate) fn end_offset(&self, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
         let after = self.starts.partition_point(|start| start.epoch <= epoch);
         let found = self.starts[after.checked_sub(1)?];
-        let end = self.starts.get(after).map_or(log_end, |next| next.start_offset);
+        let end = self
+            .starts
+            .get(after)
+            .map_or(log_end, |next| next.start_offset);
         Some((found.epoch, end))
     }
 
@@ -62,7 +70,9 @@ impl LeaderEpochs {
 
     /// Forgets epochs that ended before `offset`; the one that holds it begins there.
     pub(crate) fn truncate_from_start(&mut self, offset: i64) {
-        let ended = self.starts.partition_point(|start| start.start_offset <= offset);
+        let ended = self
+            .starts
+            .partition_point(|start| start.start_offset <= offset);
         if let Some(kept) = ended.checked_sub(1) {
             self.starts.drain(..kept);
             self.starts[0].start_offset = offset;
@@ -85,7 +95,11 @@ impl LeaderEpochs {
     }
 
     fn encode(&self) -> String {
-        let lines: String = self.starts.iter().map(|s| format!("{} {}\n", s.epoch, s.start_offset)).collect();
+        let lines: String = self
+            .starts
+            .iter()
+            .map(|s| format!("{} {}\n", s.epoch, s.start_offset))
+            .collect();
         format!("0\n{}\n{lines}", self.starts.len())
     }
 
@@ -98,10 +112,13 @@ impl LeaderEpochs {
         let mut epochs = Self::default();
         for line in lines.by_ref().take(count) {
             let (epoch, offset) = line.split_once(' ')?;
-            let start = EpochStart { epoch: epoch.parse().ok()?, start_offset: offset.parse().ok()? };
-            let ascends = epochs
-                .latest()
-                .is_none_or(|last| last.epoch < start.epoch && last.start_offset < start.start_offset);
+            let start = EpochStart {
+                epoch: epoch.parse().ok()?,
+                start_offset: offset.parse().ok()?,
+            };
+            let ascends = epochs.latest().is_none_or(|last| {
+                last.epoch < start.epoch && last.start_offset < start.start_offset
+            });
             if !ascends {
                 return None;
             }
@@ -131,7 +148,10 @@ mod tests {
         assert_eq!(epochs.end_offset(9, 30), Some((5, 30)));
         assert_eq!(epochs.end_offset(-1, 30), None);
         assert_eq!(epochs.epoch_at(19), Some(2));
-        assert_eq!(LeaderEpochs::decode(epochs.encode().as_bytes()), Some(epochs.clone()));
+        assert_eq!(
+            LeaderEpochs::decode(epochs.encode().as_bytes()),
+            Some(epochs.clone())
+        );
         epochs.truncate_from_end(20);
         assert_eq!(epochs.latest().map(|start| start.epoch), Some(2));
         epochs.truncate_from_start(12);

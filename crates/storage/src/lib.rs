@@ -42,7 +42,8 @@ pub use config::{CleanupPolicy, FlushPolicy, Format, LogConfig};
 pub use error::{Result, StorageError};
 pub use flush::{FlushObserver, Flusher};
 pub use log::{
-    Acknowledged, AppendMode, Appended, Clock, Cut, Listener, Log, LogEnv, LogEvent, LogSlice, NewRecord, ReadLimit,
-    Records, RecoveryReport, RetentionReport, SliceBytes, TimestampOffset, lock_dir,
+    Acknowledged, AppendMode, Appended, Clock, Cut, Listener, Log, LogCore, LogEnv, LogEvent,
+    LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport, SliceBytes,
+    TimestampOffset, lock_dir,
 };
 pub use producer_state::ProducerSummary;

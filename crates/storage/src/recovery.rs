@@ -63,7 +63,13 @@ pub(crate) fn plan(files: &[DirEntry], found: Found) -> Result<Plan, Refusal> {
         // when the log rolled over and moved its recovery point.
         None => (kept.len().saturating_sub(1), 0),
     };
-    Ok(Plan { segments: kept.to_vec(), scan_from, scan_position, leftovers, expired: expired.to_vec() })
+    Ok(Plan {
+        segments: kept.to_vec(),
+        scan_from,
+        scan_position,
+        leftovers,
+        expired: expired.to_vec(),
+    })
 }
 
 /// Index of the first segment that is not wholly below the log start. The recovery point's segment
@@ -80,10 +86,23 @@ fn first_kept(segments: &[FoundSegment], checkpoint: &Checkpoint) -> usize {
 
 fn scan_start(segments: &[FoundSegment], checkpoint: &Checkpoint) -> Result<(usize, u64), Refusal> {
     let refuse = |position, reason: String| {
-        Err(Refusal { file: crate::segment::log_file_name(checkpoint.segment), position, reason })
+        Err(Refusal {
+            file: crate::segment::log_file_name(checkpoint.segment),
+            position,
+            reason,
+        })
     };
-    let Some(i) = segments.iter().position(|segment| segment.base_offset == checkpoint.segment) else {
-        return refuse(0, format!("the segment that holds the recovery point {} is missing", checkpoint.recovery_point));
+    let Some(i) = segments
+        .iter()
+        .position(|segment| segment.base_offset == checkpoint.segment)
+    else {
+        return refuse(
+            0,
+            format!(
+                "the segment that holds the recovery point {} is missing",
+                checkpoint.recovery_point
+            ),
+        );
     };
     if segments[i].len < checkpoint.position {
         return refuse(
@@ -98,11 +117,19 @@ fn scan_start(segments: &[FoundSegment], checkpoint: &Checkpoint) -> Result<(usi
 }
 
 /// Tells segments from leftovers.
-fn sort_files(files: &[DirEntry], checkpoint: Option<Checkpoint>) -> (Vec<FoundSegment>, Vec<String>) {
+fn sort_files(
+    files: &[DirEntry],
+    checkpoint: Option<Checkpoint>,
+) -> (Vec<FoundSegment>, Vec<String>) {
     let mut segments: Vec<_> = files
         .iter()
         .filter(|file| !file.is_dir && file.name.ends_with(".log"))
-        .filter_map(|file| Some(FoundSegment { base_offset: parse_base_offset(&file.name)?, len: file.len }))
+        .filter_map(|file| {
+            Some(FoundSegment {
+                base_offset: parse_base_offset(&file.name)?,
+                len: file.len,
+            })
+        })
         .collect();
     segments.sort_by_key(|segment| segment.base_offset);
     let bases: BTreeSet<i64> = segments.iter().map(|segment| segment.base_offset).collect();
@@ -110,14 +137,18 @@ fn sort_files(files: &[DirEntry], checkpoint: Option<Checkpoint>) -> (Vec<FoundS
     let leftovers = files
         .iter()
         .filter(|file| !file.is_dir)
-        .filter(|file| match file.name.rsplit_once('.').map(|(_, extension)| extension) {
-            Some("tmp" | "deleted") => true,
-            Some("index" | "timeindex") => {
-                parse_base_offset(&file.name).is_some_and(|base| !bases.contains(&base))
-            }
-            Some("snapshot") => parse_base_offset(&file.name).is_some_and(|offset| Some(offset) != snapshot),
-            _ => false,
-        })
+        .filter(
+            |file| match file.name.rsplit_once('.').map(|(_, extension)| extension) {
+                Some("tmp" | "deleted") => true,
+                Some("index" | "timeindex") => {
+                    parse_base_offset(&file.name).is_some_and(|base| !bases.contains(&base))
+                }
+                Some("snapshot") => {
+                    parse_base_offset(&file.name).is_some_and(|offset| Some(offset) != snapshot)
+                }
+                _ => false,
+            },
+        )
         .map(|file| file.name.clone())
         .collect();
     (segments, leftovers)
@@ -145,9 +176,21 @@ pub(crate) fn scan(
 ) -> Result<Scanned> {
     let file = segment.file()?;
     let len = file.len().context("measure", segment.path())?;
-    let mut walker = Walker::new(&**file, segment.format(), Depth::Checksum, position, len, next_offset)
-        .contiguous(contiguous);
-    let mut scanned = Scanned { next_offset, position, index, damage: None };
+    let mut walker = Walker::new(
+        &**file,
+        segment.format(),
+        Depth::Checksum,
+        position,
+        len,
+        next_offset,
+    )
+    .contiguous(contiguous);
+    let mut scanned = Scanned {
+        next_offset,
+        position,
+        index,
+        damage: None,
+    };
     loop {
         match walker.step().context("read", segment.path())? {
             Step::Frame(frame) => {
@@ -176,7 +219,11 @@ mod tests {
     use super::*;
 
     fn file(name: &str, len: u64) -> DirEntry {
-        DirEntry { name: name.to_owned(), len, is_dir: false }
+        DirEntry {
+            name: name.to_owned(),
+            len,
+            is_dir: false,
+        }
     }
 
     fn log(base: i64, len: u64) -> DirEntry {
@@ -184,14 +231,24 @@ mod tests {
     }
 
     fn checkpoint(segment: i64, position: u64, log_start: i64) -> Found {
-        Found::Whole(Checkpoint { recovery_point: segment + 1, segment, position, log_start, snapshot: None, clean: false })
+        Found::Whole(Checkpoint {
+            recovery_point: segment + 1,
+            segment,
+            position,
+            log_start,
+            snapshot: None,
+            clean: false,
+        })
     }
 
     #[test]
     fn reads_from_the_recovery_point_on() {
         let files = [log(0, 100), log(10, 100), log(20, 50)];
         let plan = plan(&files, checkpoint(10, 60, 0)).unwrap();
-        assert_eq!((plan.segments.len(), plan.scan_from, plan.scan_position), (3, 1, 60));
+        assert_eq!(
+            (plan.segments.len(), plan.scan_from, plan.scan_position),
+            (3, 1, 60)
+        );
         assert!(plan.expired.is_empty() && plan.leftovers.is_empty());
     }
 
@@ -199,20 +256,44 @@ mod tests {
     fn drops_what_is_below_the_log_start() {
         let files = [log(0, 100), log(10, 100), log(20, 50)];
         let plan = plan(&files, checkpoint(20, 50, 10)).unwrap();
-        assert_eq!(plan.expired, [FoundSegment { base_offset: 0, len: 100 }]);
+        assert_eq!(
+            plan.expired,
+            [FoundSegment {
+                base_offset: 0,
+                len: 100
+            }]
+        );
         assert_eq!((plan.segments.len(), plan.scan_from), (2, 1));
     }
 
     #[test]
     fn refuses_what_was_synced_and_is_gone() {
-        assert!(plan(&[log(0, 100)], checkpoint(0, 101, 0)).unwrap_err().reason.contains("101"));
-        assert!(plan(&[log(0, 100)], checkpoint(10, 0, 0)).unwrap_err().reason.contains("missing"));
+        assert!(
+            plan(&[log(0, 100)], checkpoint(0, 101, 0))
+                .unwrap_err()
+                .reason
+                .contains("101")
+        );
+        assert!(
+            plan(&[log(0, 100)], checkpoint(10, 0, 0))
+                .unwrap_err()
+                .reason
+                .contains("missing")
+        );
     }
 
     #[test]
     fn names_leftovers() {
-        let files = [log(0, 1), file("00000000000000000007.index", 8), file("checkpoint.tmp", 1), file("notes.txt", 1)];
+        let files = [
+            log(0, 1),
+            file("00000000000000000007.index", 8),
+            file("checkpoint.tmp", 1),
+            file("notes.txt", 1),
+        ];
         let plan = plan(&files, Found::Missing).unwrap();
-        assert_eq!(plan.leftovers, ["00000000000000000007.index", "checkpoint.tmp"]);
+        assert_eq!(
+            plan.leftovers,
+            ["00000000000000000007.index", "checkpoint.tmp"]
+        );
     }
 }

@@ -20,14 +20,21 @@ pub(crate) fn expired(segments: &[SegmentFacts], config: &LogConfig, now_ms: i64
 }
 
 fn by_age(segments: &[SegmentFacts], config: &LogConfig, now_ms: i64) -> usize {
-    let Some(retention_ms) = config.retention_ms else { return 0 };
+    let Some(retention_ms) = config.retention_ms else {
+        return 0;
+    };
     let too_old = |timestamp_ms: i64| now_ms.saturating_sub(timestamp_ms) > retention_ms;
-    segments.iter().take_while(|segment| segment.max_timestamp_ms.is_some_and(too_old)).count()
+    segments
+        .iter()
+        .take_while(|segment| segment.max_timestamp_ms.is_some_and(too_old))
+        .count()
 }
 
 /// Only whole segments beyond the limit go: what stays is at least `retention.bytes`.
 fn by_size(segments: &[SegmentFacts], config: &LogConfig) -> usize {
-    let Some(retention_bytes) = config.retention_bytes else { return 0 };
+    let Some(retention_bytes) = config.retention_bytes else {
+        return 0;
+    };
     let total: u64 = segments.iter().map(|segment| segment.size_bytes).sum();
     let mut excess = total.saturating_sub(retention_bytes);
     let sealed = &segments[..segments.len().saturating_sub(1)];
@@ -46,23 +53,60 @@ mod tests {
     use super::*;
 
     fn facts(sizes: &[(u64, i64)]) -> Vec<SegmentFacts> {
-        sizes.iter().map(|(size, ts)| SegmentFacts { size_bytes: *size, max_timestamp_ms: Some(*ts) }).collect()
+        sizes
+            .iter()
+            .map(|(size, ts)| SegmentFacts {
+                size_bytes: *size,
+                max_timestamp_ms: Some(*ts),
+            })
+            .collect()
     }
 
     #[test]
     fn age_stops_at_the_first_young_segment() {
-        let config = LogConfig { retention_ms: Some(100), ..LogConfig::default() };
-        assert_eq!(expired(&facts(&[(9, 10), (9, 950), (9, 20), (9, 990)]), &config, 1_000), 1);
-        assert_eq!(expired(&facts(&[(9, 10), (9, 20)]), &config, 1_000), 2, "the active one too");
-        let forever = LogConfig { retention_ms: None, ..LogConfig::default() };
+        let config = LogConfig {
+            retention_ms: Some(100),
+            ..LogConfig::default()
+        };
+        assert_eq!(
+            expired(
+                &facts(&[(9, 10), (9, 950), (9, 20), (9, 990)]),
+                &config,
+                1_000
+            ),
+            1
+        );
+        assert_eq!(
+            expired(&facts(&[(9, 10), (9, 20)]), &config, 1_000),
+            2,
+            "the active one too"
+        );
+        let forever = LogConfig {
+            retention_ms: None,
+            ..LogConfig::default()
+        };
         assert_eq!(expired(&facts(&[(9, 10)]), &forever, i64::MAX), 0);
     }
 
     #[test]
     fn size_keeps_at_least_the_limit() {
-        let config = LogConfig { retention_ms: None, retention_bytes: Some(25), ..LogConfig::default() };
-        assert_eq!(expired(&facts(&[(10, 1), (10, 2), (10, 3), (10, 4)]), &config, 0), 1);
-        assert_eq!(expired(&facts(&[(10, 1), (10, 2), (10, 3), (5, 4)]), &config, 0), 1);
-        assert_eq!(expired(&facts(&[(100, 1)]), &config, 0), 0, "never the active one");
+        let config = LogConfig {
+            retention_ms: None,
+            retention_bytes: Some(25),
+            ..LogConfig::default()
+        };
+        assert_eq!(
+            expired(&facts(&[(10, 1), (10, 2), (10, 3), (10, 4)]), &config, 0),
+            1
+        );
+        assert_eq!(
+            expired(&facts(&[(10, 1), (10, 2), (10, 3), (5, 4)]), &config, 0),
+            1
+        );
+        assert_eq!(
+            expired(&facts(&[(100, 1)]), &config, 0),
+            0,
+            "never the active one"
+        );
     }
 }

@@ -61,7 +61,9 @@ impl Segment {
         index_interval_bytes: u32,
     ) -> Result<Self> {
         let path = dir.join(log_file_name(base_offset));
-        let file = disk.open(&path, OpenMode::Create).context("create", &path)?;
+        let file = disk
+            .open(&path, OpenMode::Create)
+            .context("create", &path)?;
         let segment = Self::existing(disk, path, base_offset, format, 0, index_interval_bytes);
         let _ = segment.file.set(file);
         *segment.index.write() = Some(SegmentIndex::empty(base_offset));
@@ -114,7 +116,12 @@ impl Segment {
     }
 
     pub(crate) fn note_first_append(&self, now_ms: i64) {
-        let _ = self.first_append_ms.compare_exchange(i64::MAX, now_ms, Ordering::Relaxed, Ordering::Relaxed);
+        let _ = self.first_append_ms.compare_exchange(
+            i64::MAX,
+            now_ms,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
     }
 
     /// The open file.
@@ -122,17 +129,24 @@ impl Segment {
         if let Some(file) = self.file.get() {
             return Ok(file);
         }
-        let file = self.disk.open(&self.path, OpenMode::ReadWrite).or_else(|error| {
-            // A read-only folder can still be read.
-            self.disk.open(&self.path, OpenMode::Read).map_err(|_| error)
-        });
+        let file = self
+            .disk
+            .open(&self.path, OpenMode::ReadWrite)
+            .or_else(|error| {
+                // A read-only folder can still be read.
+                self.disk
+                    .open(&self.path, OpenMode::Read)
+                    .map_err(|_| error)
+            });
         let file = file.context("open", &self.path)?;
         Ok(self.file.get_or_init(|| file))
     }
 
     /// Writes bytes at the end without publishing them; see [`Self::publish`].
     pub(crate) fn write_at_end(&self, parts: &mut [IoSlice<'_>]) -> Result<()> {
-        self.file()?.write_all_at(parts, self.size()).context("append to", &self.path)
+        self.file()?
+            .write_all_at(parts, self.size())
+            .context("append to", &self.path)
     }
 
     /// Makes written frames visible to readers.
@@ -220,20 +234,38 @@ impl Segment {
     /// Reads the batches that a few entries point at.
     fn index_samples_hold(&self, index: &SegmentIndex) -> bool {
         let len = index.len();
-        [0, len / 2, len.saturating_sub(1)].into_iter().take(len).all(|i| {
-            let Some(entry) = index.offset_entry(i) else { return false };
-            let Ok(file) = self.file() else { return false };
-            let mut walker =
-                Walker::new(&**file, self.format, Depth::Header, entry.position, self.size(), self.base_offset);
-            matches!(walker.step(), Ok(Step::Frame(frame)) if frame.last_offset == entry.offset)
-        })
+        [0, len / 2, len.saturating_sub(1)]
+            .into_iter()
+            .take(len)
+            .all(|i| {
+                let Some(entry) = index.offset_entry(i) else {
+                    return false;
+                };
+                let Ok(file) = self.file() else { return false };
+                let mut walker = Walker::new(
+                    &**file,
+                    self.format,
+                    Depth::Header,
+                    entry.position,
+                    self.size(),
+                    self.base_offset,
+                );
+                matches!(walker.step(), Ok(Step::Frame(frame)) if frame.last_offset == entry.offset)
+            })
     }
 
     /// Makes the index anew from the frames, and writes it.
     fn rebuild_index(&self) -> Result<SegmentIndex> {
         tracing::warn!(path = %self.path.display(), "rebuilding the indexes of a segment");
         let file = self.file()?;
-        let mut walker = Walker::new(&**file, self.format, Depth::Header, 0, self.size(), self.base_offset);
+        let mut walker = Walker::new(
+            &**file,
+            self.format,
+            Depth::Header,
+            0,
+            self.size(),
+            self.base_offset,
+        );
         let mut builder = IndexBuilder::new(self.base_offset, self.index_interval_bytes);
         while let Step::Frame(frame) = walker.step().context("read", &self.path)? {
             builder.add(&frame);
@@ -270,7 +302,11 @@ impl Segment {
         if self.format == Format::V1 {
             return Ok(entry.position);
         }
-        match self.walker(entry.position)?.step().context("read", &self.path)? {
+        match self
+            .walker(entry.position)?
+            .step()
+            .context("read", &self.path)?
+        {
             Step::Frame(frame) if frame.last_offset == entry.offset => Ok(entry.position),
             _ => {
                 self.distrust_index()?;
@@ -282,7 +318,10 @@ impl Segment {
     /// The frame that a time entry names, once its timestamp turned out to be the entry's.
     fn trusted_time(&self, entry: TimeEntry) -> Result<Option<Frame>> {
         match self.find(entry.offset)? {
-            Some(frame) if frame.last_offset == entry.offset && frame.max_timestamp_ms == entry.timestamp_ms => {
+            Some(frame)
+                if frame.last_offset == entry.offset
+                    && frame.max_timestamp_ms == entry.timestamp_ms =>
+            {
                 Ok(Some(frame))
             }
             _ => {
@@ -320,13 +359,27 @@ impl Segment {
             Format::V1 => self.v1_offset_at(start)?,
         };
         let start = start.min(size);
-        Ok(Walker::new(&**self.file()?, self.format, Depth::Header, start, size, next_offset))
+        Ok(Walker::new(
+            &**self.file()?,
+            self.format,
+            Depth::Header,
+            start,
+            size,
+            next_offset,
+        ))
     }
 
     /// Walks on from a frame that was found.
     pub(crate) fn walker_at(&self, frame: &Frame) -> Result<Walker<'_>> {
         let file = &**self.file()?;
-        Ok(Walker::new(file, self.format, Depth::Header, frame.position, self.size(), frame.base_offset))
+        Ok(Walker::new(
+            file,
+            self.format,
+            Depth::Header,
+            frame.position,
+            self.size(),
+            frame.base_offset,
+        ))
     }
 
     fn v1_offset_at(&self, position: u64) -> Result<i64> {
@@ -339,11 +392,16 @@ impl Segment {
 
     /// Largest timestamp in the segment, [`NO_TIMESTAMP`] when empty.
     pub(crate) fn max_timestamp(&self) -> Result<TimeEntry> {
-        let none = TimeEntry { timestamp_ms: NO_TIMESTAMP, offset: self.base_offset };
+        let none = TimeEntry {
+            timestamp_ms: NO_TIMESTAMP,
+            offset: self.base_offset,
+        };
         let Some(last) = self.with_index(SegmentIndex::last_time)? else {
             return self.scan_max_timestamp(0, none);
         };
-        let Some(frame) = self.trusted_time(last)? else { return self.scan_max_timestamp(0, none) };
+        let Some(frame) = self.trusted_time(last)? else {
+            return self.scan_max_timestamp(0, none);
+        };
         if self.sealed.load(Ordering::Acquire) {
             return Ok(last);
         }
@@ -355,7 +413,10 @@ impl Segment {
         let mut walker = self.walker(from)?;
         while let Step::Frame(frame) = walker.step().context("read", &self.path)? {
             if frame.max_timestamp_ms > best.timestamp_ms {
-                best = TimeEntry { timestamp_ms: frame.max_timestamp_ms, offset: frame.last_offset };
+                best = TimeEntry {
+                    timestamp_ms: frame.max_timestamp_ms,
+                    offset: frame.last_offset,
+                };
             }
         }
         Ok(best)
@@ -405,7 +466,11 @@ impl Segment {
     }
 
     pub(crate) fn damaged(&self, position: u64, reason: String) -> crate::StorageError {
-        crate::StorageError::Damaged { path: self.path.clone(), position, reason }
+        crate::StorageError::Damaged {
+            path: self.path.clone(),
+            position,
+            reason,
+        }
     }
 }
 
@@ -422,7 +487,10 @@ pub(crate) fn remove_segment_files(disk: &dyn Disk, log: &Path) -> Result<()> {
 }
 
 /// The format of a segment file, told by its first bytes; `default` for an empty one.
-pub(crate) fn detect_segment_format(file: &dyn DiskFile, default: Format) -> std::io::Result<Format> {
+pub(crate) fn detect_segment_format(
+    file: &dyn DiskFile,
+    default: Format,
+) -> std::io::Result<Format> {
     let mut head = [0; 4096];
     let read = file.read_at(&mut head, 0)?;
     Ok(detect_format(&head[..read]).unwrap_or(default))
@@ -445,12 +513,24 @@ pub(crate) struct IndexPace {
 
 impl IndexPace {
     pub(crate) fn new(interval_bytes: u32) -> Self {
-        Self { interval_bytes: u64::from(interval_bytes), since_entry: 0, youngest: None }
+        Self {
+            interval_bytes: u64::from(interval_bytes),
+            since_entry: 0,
+            youngest: None,
+        }
     }
 
     /// Goes on where an index ended: `tail_bytes` behind its last entry.
-    pub(crate) fn resume(interval_bytes: u32, tail_bytes: u64, youngest: Option<TimeEntry>) -> Self {
-        Self { interval_bytes: u64::from(interval_bytes), since_entry: tail_bytes, youngest }
+    pub(crate) fn resume(
+        interval_bytes: u32,
+        tail_bytes: u64,
+        youngest: Option<TimeEntry>,
+    ) -> Self {
+        Self {
+            interval_bytes: u64::from(interval_bytes),
+            since_entry: tail_bytes,
+            youngest,
+        }
     }
 
     pub(crate) fn youngest(&self) -> Option<TimeEntry> {
@@ -458,30 +538,64 @@ impl IndexPace {
     }
 
     /// Index entries that are due before a frame is appended.
-    pub(crate) fn note(&mut self, position: u64, len: u64, last_offset: i64, max_timestamp_ms: i64) -> (Option<OffsetEntry>, Option<TimeEntry>) {
-        if self.youngest.is_none_or(|youngest| max_timestamp_ms > youngest.timestamp_ms) {
-            self.youngest = Some(TimeEntry { timestamp_ms: max_timestamp_ms, offset: last_offset });
+    pub(crate) fn note(
+        &mut self,
+        position: u64,
+        len: u64,
+        last_offset: i64,
+        max_timestamp_ms: i64,
+    ) -> (Option<OffsetEntry>, Option<TimeEntry>) {
+        if self
+            .youngest
+            .is_none_or(|youngest| max_timestamp_ms > youngest.timestamp_ms)
+        {
+            self.youngest = Some(TimeEntry {
+                timestamp_ms: max_timestamp_ms,
+                offset: last_offset,
+            });
         }
         let due = self.since_entry > self.interval_bytes;
         self.since_entry = if due { len } else { self.since_entry + len };
-        if due { (Some(OffsetEntry { offset: last_offset, position }), self.youngest) } else { (None, None) }
+        if due {
+            (
+                Some(OffsetEntry {
+                    offset: last_offset,
+                    position,
+                }),
+                self.youngest,
+            )
+        } else {
+            (None, None)
+        }
     }
 }
 
 impl IndexBuilder {
     pub(crate) fn new(base_offset: i64, interval_bytes: u32) -> Self {
-        Self { index: SegmentIndex::empty(base_offset), pace: IndexPace::new(interval_bytes) }
+        Self {
+            index: SegmentIndex::empty(base_offset),
+            pace: IndexPace::new(interval_bytes),
+        }
     }
 
     /// Continues an index that reaches up to `position`.
     pub(crate) fn resume(index: SegmentIndex, interval_bytes: u32, position: u64) -> Self {
         let indexed = index.last_offset().map_or(0, |entry| entry.position);
-        let pace = IndexPace::resume(interval_bytes, position.saturating_sub(indexed), index.last_time());
+        let pace = IndexPace::resume(
+            interval_bytes,
+            position.saturating_sub(indexed),
+            index.last_time(),
+        );
         Self { index, pace }
     }
 
     pub(crate) fn add(&mut self, frame: &Frame) {
-        let (offset, time) = self.pace.note(frame.position, frame.len, frame.last_offset, frame.max_timestamp_ms);
+        let (offset, time) = self.pace.note(
+            frame.position,
+            frame.len,
+            frame.last_offset,
+            frame.max_timestamp_ms,
+        );
         if let Some(entry) = offset {
             self.index.push_offset(entry);
         }

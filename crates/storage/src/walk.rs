@@ -39,12 +39,16 @@ impl Frame {
 
     /// The leader epoch, where the format has one and it is known.
     pub(crate) fn leader_epoch(&self) -> Option<i32> {
-        self.batch.as_ref().map(|header| header.partition_leader_epoch).filter(|epoch| *epoch >= 0)
+        self.batch
+            .as_ref()
+            .map(|header| header.partition_leader_epoch)
+            .filter(|epoch| *epoch >= 0)
     }
 
     /// Whether the frame's bytes have the checksum that they carry.
     pub(crate) fn checksum_holds(&self, bytes: &[u8]) -> bool {
-        self.checksums(bytes).is_some_and(|(stored, computed)| stored == computed)
+        self.checksums(bytes)
+            .is_some_and(|(stored, computed)| stored == computed)
     }
 
     /// The stored checksum and the computed one: over everything from the attributes on (byte 21) of
@@ -105,7 +109,17 @@ impl<'a> Walker<'a> {
         next_offset: i64,
     ) -> Self {
         let window = Vec::new();
-        Self { file, format, depth, position, end, next_offset, contiguous: false, window, window_start: position }
+        Self {
+            file,
+            format,
+            depth,
+            position,
+            end,
+            next_offset,
+            contiguous: false,
+            window,
+            window_start: position,
+        }
     }
 
     /// Takes an offset that is skipped for damage: base offsets are not under the checksum, and only
@@ -160,7 +174,11 @@ impl<'a> Walker<'a> {
         }
         let header = match BatchHeader::parse(head) {
             Ok(header) => header,
-            Err(error) => return Ok(Step::Bad { reason: error.to_string() }),
+            Err(error) => {
+                return Ok(Step::Bad {
+                    reason: error.to_string(),
+                });
+            }
         };
         let len = header.total_bytes() as u64;
         if let Some(reason) = self.implausible(&header, len, left) {
@@ -188,7 +206,9 @@ impl<'a> Walker<'a> {
             Some((stored, computed)) => Step::Bad {
                 reason: format!("checksum {stored:08x} is stored, {computed:08x} was computed"),
             },
-            None => Step::Bad { reason: "the frame is too short for a checksum".to_owned() },
+            None => Step::Bad {
+                reason: "the frame is too short for a checksum".to_owned(),
+            },
         })
     }
 
@@ -197,15 +217,24 @@ impl<'a> Walker<'a> {
             return Some(format!("batch length {len} is shorter than a batch header"));
         }
         if len > left {
-            return Some(format!("batch of {len} bytes, but only {left} bytes are left"));
+            return Some(format!(
+                "batch of {len} bytes, but only {left} bytes are left"
+            ));
         }
         let (base, expected) = (header.base_offset, self.next_offset);
         if base < expected || (self.contiguous && base != expected) {
             return Some(format!("base offset {base} where {expected} was expected"));
         }
-        if header.last_offset_delta < 0 || header.base_offset.checked_add(i64::from(header.last_offset_delta)).is_none()
+        if header.last_offset_delta < 0
+            || header
+                .base_offset
+                .checked_add(i64::from(header.last_offset_delta))
+                .is_none()
         {
-            return Some(format!("impossible last offset delta {}", header.last_offset_delta));
+            return Some(format!(
+                "impossible last offset delta {}",
+                header.last_offset_delta
+            ));
         }
         None
     }
@@ -219,12 +248,19 @@ impl<'a> Walker<'a> {
             return self.zeros_or_bad();
         }
         let len = 8 + u64::from(u32::from_be_bytes([head[0], head[1], head[2], head[3]]));
-        let timestamp = head[10..18].iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)) as i64;
+        let timestamp = head[10..18]
+            .iter()
+            .fold(0_u64, |value, byte| value << 8 | u64::from(*byte))
+            as i64;
         if head[8] != v1::MAGIC {
-            return Ok(Step::Bad { reason: format!("magic byte {} in a v1 segment", head[8]) });
+            return Ok(Step::Bad {
+                reason: format!("magic byte {} in a v1 segment", head[8]),
+            });
         }
         if len < v1::MIN_MESSAGE_BYTES as u64 || len > left {
-            return Ok(Step::Bad { reason: format!("message of {len} bytes, but {left} bytes are left") });
+            return Ok(Step::Bad {
+                reason: format!("message of {len} bytes, but {left} bytes are left"),
+            });
         }
         let frame = Frame {
             position: self.position,
@@ -242,7 +278,9 @@ impl<'a> Walker<'a> {
         if tail.iter().all(|byte| *byte == 0) {
             return Ok(Step::End);
         }
-        Ok(Step::Bad { reason: format!("{left} bytes are too few for a frame") })
+        Ok(Step::Bad {
+            reason: format!("{left} bytes are too few for a frame"),
+        })
     }
 
     /// Zeros where a header should be are the end, provided that nothing follows them.
@@ -257,7 +295,9 @@ impl<'a> Walker<'a> {
             }
             if let Some(i) = chunk[..read].iter().position(|byte| *byte != 0) {
                 let at = position + i as u64;
-                return Ok(Step::Bad { reason: format!("zeros, followed by other bytes at position {at}") });
+                return Ok(Step::Bad {
+                    reason: format!("zeros, followed by other bytes at position {at}"),
+                });
             }
             position += read as u64;
         }

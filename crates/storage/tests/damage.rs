@@ -1,11 +1,15 @@
 //! Cut a small log at every byte, flip every bit of it: recovery never panics, never invents a
 //! record, never loses one that precedes the damage, and says what it did.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dlog_storage::disk::{Disk, SimDisk};
-use dlog_storage::{Flusher, Format, Log, LogConfig, LogEnv, NewRecord, RecoveryReport, StorageError};
+use dlog_storage::{
+    Flusher, Format, Log, LogConfig, LogEnv, NewRecord, RecoveryReport, StorageError,
+};
 
 const DIR: &str = "/data/t-0";
 
@@ -19,16 +23,26 @@ fn env(disk: &SimDisk) -> LogEnv {
 }
 
 fn config(format: Format) -> LogConfig {
-    LogConfig { format, zero_ahead_bytes: 0, index_interval_bytes: 64, ..LogConfig::default() }
+    LogConfig {
+        format,
+        zero_ahead_bytes: 0,
+        index_interval_bytes: 64,
+        ..LogConfig::default()
+    }
 }
 
 /// A log of six records in four batches, killed without a close.
 fn small_log(format: Format) -> (SimDisk, Vec<Vec<u8>>) {
     let disk = SimDisk::new();
     let (log, _) = Log::open_with(&env(&disk), DIR, config(format)).unwrap();
-    let values: Vec<Vec<u8>> = (0..6_u8).map(|i| vec![b'a' + i; 5 + usize::from(i)]).collect();
+    let values: Vec<Vec<u8>> = (0..6_u8)
+        .map(|i| vec![b'a' + i; 5 + usize::from(i)])
+        .collect();
     for group in [&values[0..1], &values[1..3], &values[3..4], &values[4..6]] {
-        let records: Vec<_> = group.iter().map(|value| NewRecord::new(Some(b"key"), Some(value))).collect();
+        let records: Vec<_> = group
+            .iter()
+            .map(|value| NewRecord::new(Some(b"key"), Some(value)))
+            .collect();
         log.append_records(&records).unwrap();
     }
     drop(log);
@@ -44,7 +58,9 @@ fn frame_ends(format: Format, bytes: &[u8]) -> Vec<(usize, usize)> {
     let mut ends = Vec::new();
     let (mut position, mut records) = (0, 0);
     while position < bytes.len() {
-        let field = |at: usize| u32::from_be_bytes(bytes[position + at..position + at + 4].try_into().unwrap());
+        let field = |at: usize| {
+            u32::from_be_bytes(bytes[position + at..position + at + 4].try_into().unwrap())
+        };
         let (len, count) = match format {
             Format::V1 => (8 + field(0) as usize, 1),
             Format::V2 => (12 + field(8) as usize, field(57) as usize),
@@ -61,13 +77,35 @@ fn reopen(disk: &SimDisk, format: Format) -> Result<(Arc<Log>, RecoveryReport), 
 }
 
 /// Opens a damaged log and checks that what is before the damage is there and nothing else.
-fn check(disk: &SimDisk, format: Format, values: &[Vec<u8>], sound_records: usize, what: &str) -> RecoveryReport {
+fn check(
+    disk: &SimDisk,
+    format: Format,
+    values: &[Vec<u8>],
+    sound_records: usize,
+    what: &str,
+) -> RecoveryReport {
     let (log, report) = reopen(disk, format).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let found: Vec<_> = log.read(0).unwrap().map(|record| record.unwrap().value.unwrap().to_vec()).collect();
-    assert!(found.len() >= sound_records, "{what}: {} of {sound_records} sound records", found.len());
-    assert_eq!(found[..], values[..found.len()], "{what}: an invented record");
+    let found: Vec<_> = log
+        .read(0)
+        .unwrap()
+        .map(|record| record.unwrap().value.unwrap().to_vec())
+        .collect();
+    assert!(
+        found.len() >= sound_records,
+        "{what}: {} of {sound_records} sound records",
+        found.len()
+    );
+    assert_eq!(
+        found[..],
+        values[..found.len()],
+        "{what}: an invented record"
+    );
     // The log goes on where it was cut.
-    assert_eq!(log.append(None, Some(b"next")).unwrap(), found.len() as i64, "{what}");
+    assert_eq!(
+        log.append(None, Some(b"next")).unwrap(),
+        found.len() as i64,
+        "{what}"
+    );
     report
 }
 
@@ -80,12 +118,32 @@ fn cut_at_every_byte() {
         for cut in 0..=whole.len() {
             let disk = disk.process_kill();
             disk.set_content(&log_path(), whole[..cut].to_vec());
-            let sound = ends.iter().take_while(|(end, _)| *end <= cut).last().map_or(0, |(_, records)| *records);
-            let report = check(&disk, format, &values, sound, &format!("{format:?} cut at {cut}"));
-            let torn = cut - ends.iter().map(|(end, _)| *end).take_while(|end| *end <= cut).last().unwrap_or(0);
+            let sound = ends
+                .iter()
+                .take_while(|(end, _)| *end <= cut)
+                .last()
+                .map_or(0, |(_, records)| *records);
+            let report = check(
+                &disk,
+                format,
+                &values,
+                sound,
+                &format!("{format:?} cut at {cut}"),
+            );
+            let torn = cut
+                - ends
+                    .iter()
+                    .map(|(end, _)| *end)
+                    .take_while(|end| *end <= cut)
+                    .last()
+                    .unwrap_or(0);
             // A head of zeros cannot be told from space written ahead.
             if torn > 0 && whole[cut - torn..cut].iter().any(|byte| *byte != 0) {
-                assert_eq!(report.cut.map(|cut| cut.bytes), Some(torn as u64), "{format:?} cut at {cut}");
+                assert_eq!(
+                    report.cut.map(|cut| cut.bytes),
+                    Some(torn as u64),
+                    "{format:?} cut at {cut}"
+                );
             }
         }
     }
@@ -102,8 +160,18 @@ fn flip_every_bit() {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             disk.set_content(&log_path(), bytes);
-            let sound = ends.iter().take_while(|(end, _)| *end <= bit / 8).last().map_or(0, |(_, records)| *records);
-            check(&disk, format, &values, sound, &format!("{format:?} bit {bit}"));
+            let sound = ends
+                .iter()
+                .take_while(|(end, _)| *end <= bit / 8)
+                .last()
+                .map_or(0, |(_, records)| *records);
+            check(
+                &disk,
+                format,
+                &values,
+                sound,
+                &format!("{format:?} bit {bit}"),
+            );
         }
     }
 }
@@ -117,11 +185,21 @@ fn damage_below_the_recovery_point_is_refused_and_named() {
     let whole = disk.content(&log_path()).unwrap();
     disk.set_content(&log_path(), whole[..whole.len() - 1].to_vec());
     let error = reopen(&disk, Format::V2).unwrap_err();
-    assert!(matches!(&error, StorageError::Damaged { path, .. } if path == &log_path()), "{error}");
-    assert_eq!(disk.content(&log_path()).unwrap().len(), whole.len() - 1, "nothing was cut");
+    assert!(
+        matches!(&error, StorageError::Damaged { path, .. } if path == &log_path()),
+        "{error}"
+    );
+    assert_eq!(
+        disk.content(&log_path()).unwrap().len(),
+        whole.len() - 1,
+        "nothing was cut"
+    );
     // A missing segment is damage too.
     disk.remove_file(&log_path()).unwrap();
-    assert!(matches!(reopen(&disk, Format::V2), Err(StorageError::Damaged { .. })));
+    assert!(matches!(
+        reopen(&disk, Format::V2),
+        Err(StorageError::Damaged { .. })
+    ));
 }
 
 #[test]
@@ -130,7 +208,12 @@ fn damaged_small_files_never_lose_records() {
     let (log, _) = reopen(&disk, Format::V2).unwrap();
     log.checkpoint().unwrap();
     drop(log);
-    for name in ["checkpoint", "leader-epoch-checkpoint", "00000000000000000000.index", "00000000000000000000.timeindex"] {
+    for name in [
+        "checkpoint",
+        "leader-epoch-checkpoint",
+        "00000000000000000000.index",
+        "00000000000000000000.timeindex",
+    ] {
         let path = Path::new(DIR).join(name);
         let whole = disk.content(&path).unwrap();
         for bit in 0..whole.len() * 8 {
@@ -138,10 +221,22 @@ fn damaged_small_files_never_lose_records() {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             disk.set_content(&path, bytes);
-            check(&disk, Format::V2, &values, values.len(), &format!("{name} bit {bit}"));
+            check(
+                &disk,
+                Format::V2,
+                &values,
+                values.len(),
+                &format!("{name} bit {bit}"),
+            );
         }
         let disk = disk.process_kill();
         disk.remove_file(&path).unwrap();
-        check(&disk, Format::V2, &values, values.len(), &format!("{name} removed"));
+        check(
+            &disk,
+            Format::V2,
+            &values,
+            values.len(),
+            &format!("{name} removed"),
+        );
     }
 }

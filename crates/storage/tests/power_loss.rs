@@ -4,6 +4,8 @@
 //! changes, draws what survived, reopens, and checks every promise; then goes on with the same log.
 //! A failure prints its seed: `DLOG_SEED=n cargo test -p dlog-storage --test power_loss` repeats it.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -35,7 +37,11 @@ fn config(random: &mut StdRng, flush: FlushPolicy) -> LogConfig {
         flush,
         retention_bytes: None,
         retention_ms: None,
-        format: if random.random_bool(0.15) { Format::V1 } else { Format::V2 },
+        format: if random.random_bool(0.15) {
+            Format::V1
+        } else {
+            Format::V2
+        },
         ..LogConfig::default()
     }
 }
@@ -84,7 +90,10 @@ impl Life<'_> {
                 (0..len).map(|_| self.random.random()).collect()
             })
             .collect();
-        let records: Vec<_> = values.iter().map(|value| NewRecord::new(Some(b"k"), Some(value))).collect();
+        let records: Vec<_> = values
+            .iter()
+            .map(|value| NewRecord::new(Some(b"k"), Some(value)))
+            .collect();
         let at = self.model.values.len() as i64;
         // Until the call returns the records may or may not be there.
         self.model.values.extend(values.iter().cloned());
@@ -96,7 +105,9 @@ impl Life<'_> {
 
     fn delete_records(&mut self, log: &Log) -> Result<(), StorageError> {
         let end = log.acknowledged_end();
-        let to = self.random.random_range(self.model.start..=end.max(self.model.start));
+        let to = self
+            .random
+            .random_range(self.model.start..=end.max(self.model.start));
         self.model.start_may_be = to.max(self.model.start_may_be);
         self.model.start = log.delete_records_before(to)?;
         Ok(())
@@ -104,10 +115,15 @@ impl Life<'_> {
 
     fn truncate(&mut self, log: &Log) -> Result<(), StorageError> {
         let end = log.log_end_offset();
-        let to = self.random.random_range((end - 5).max(log.log_start_offset())..=end);
+        let to = self
+            .random
+            .random_range((end - 5).max(log.log_start_offset())..=end);
         self.model.may_be_cut_to = Some((to - 3).max(0));
         let new_end = log.truncate_to(to)?;
-        assert!(new_end <= to && to - new_end < 3, "only the batch that holds the offset goes");
+        assert!(
+            new_end <= to && to - new_end < 3,
+            "only the batch that holds the offset goes"
+        );
         self.model.may_be_cut_to = None;
         self.model.start = self.model.start.min(new_end);
         self.model.values.truncate(new_end as usize);
@@ -123,8 +139,17 @@ fn check(log: &Log, model: &Model, upto: i64) -> Result<(), StorageError> {
     for record in log.read(start)? {
         let record = record?;
         assert_eq!(record.offset, next, "no hole");
-        assert!(record.offset < upto, "an invented record at {}", record.offset);
-        assert_eq!(record.value.as_deref(), Some(&model.values[record.offset as usize][..]), "offset {}", record.offset);
+        assert!(
+            record.offset < upto,
+            "an invented record at {}",
+            record.offset
+        );
+        assert_eq!(
+            record.value.as_deref(),
+            Some(&model.values[record.offset as usize][..]),
+            "offset {}",
+            record.offset
+        );
         next += 1;
     }
     assert_eq!(next, log.acknowledged_end());
@@ -154,16 +179,34 @@ fn run_seed(seed: u64) {
         let config = config(&mut random, flush);
         let power = random.random_range(0..150);
         let kill_only = random.random_bool(0.2);
-        disk.set_fault(SimFault { power_fails_after: Some(power), ..SimFault::default() });
+        disk.set_fault(SimFault {
+            power_fails_after: Some(power),
+            ..SimFault::default()
+        });
         if let Ok((log, _)) = Log::open_with(&env, Path::new("/data/t-0"), config.clone()) {
-            let mut work = Life { random: &mut random, model: &mut model, flush };
+            let mut work = Life {
+                random: &mut random,
+                model: &mut model,
+                flush,
+            };
             let _ = work.run(&log, &env.flusher);
         }
-        disk = if kill_only { disk.process_kill() } else { disk.power_loss(random.random()) };
+        disk = if kill_only {
+            disk.process_kill()
+        } else {
+            disk.power_loss(random.random())
+        };
         let env = self::env(&disk);
-        let (log, report) = Log::open_with(&env, Path::new("/data/t-0"), config)
-            .unwrap_or_else(|error| panic!("life {life}: a crash must never need an operator: {error}"));
-        settle(&log, &mut model, if kill_only { 0 } else { may_lose(flush) }, &format!("life {life}, {report:?}"));
+        let (log, report) =
+            Log::open_with(&env, Path::new("/data/t-0"), config).unwrap_or_else(|error| {
+                panic!("life {life}: a crash must never need an operator: {error}")
+            });
+        settle(
+            &log,
+            &mut model,
+            if kill_only { 0 } else { may_lose(flush) },
+            &format!("life {life}, {report:?}"),
+        );
         if random.random_bool(0.5) {
             log.close().unwrap();
         }
@@ -173,16 +216,31 @@ fn run_seed(seed: u64) {
 /// Checks a reopened log against the model, and makes the model what the log is.
 fn settle(log: &Log, model: &mut Model, may_lose: i64, context: &str) {
     let end = log.log_end_offset();
-    let floor = model.may_be_cut_to.map_or(model.acknowledged, |cut| cut.min(model.acknowledged));
+    let floor = model
+        .may_be_cut_to
+        .map_or(model.acknowledged, |cut| cut.min(model.acknowledged));
     let least = floor.saturating_sub(may_lose);
-    assert!(end >= least, "{context}: acknowledged up to {floor}, found {end}");
+    assert!(
+        end >= least,
+        "{context}: acknowledged up to {floor}, found {end}"
+    );
     let start = log.log_start_offset();
-    assert!(start <= model.start_may_be.max(model.start), "{context}: log start {start}");
+    assert!(
+        start <= model.start_may_be.max(model.start),
+        "{context}: log start {start}"
+    );
     if may_lose == 0 {
-        let least = model.may_be_cut_to.map_or(model.start, |cut| cut.min(model.start));
-        assert!(start >= least, "{context}: log start fell from {} to {start}", model.start);
+        let least = model
+            .may_be_cut_to
+            .map_or(model.start, |cut| cut.min(model.start));
+        assert!(
+            start >= least,
+            "{context}: log start fell from {} to {start}",
+            model.start
+        );
     }
-    check(log, model, model.values.len() as i64).unwrap_or_else(|error| panic!("{context}: {error}"));
+    check(log, model, model.values.len() as i64)
+        .unwrap_or_else(|error| panic!("{context}: {error}"));
     model.values.truncate(end as usize);
     *model = Model {
         values: std::mem::take(&mut model.values),
@@ -217,12 +275,28 @@ fn a_failed_sync_takes_the_log_offline_and_is_not_retried() {
     let env = env(&disk);
     let (log, _) = Log::open_with(&env, Path::new("/d/t-0"), LogConfig::default()).unwrap();
     log.append(None, Some(b"kept")).unwrap();
-    disk.set_fault(SimFault { sync_fails_after: Some(0), ..SimFault::default() });
-    assert!(matches!(log.append(None, Some(b"lost")), Err(StorageError::Io { operation: "sync", .. })));
+    disk.set_fault(SimFault {
+        sync_fails_after: Some(0),
+        ..SimFault::default()
+    });
+    assert!(matches!(
+        log.append(None, Some(b"lost")),
+        Err(StorageError::Io {
+            operation: "sync",
+            ..
+        })
+    ));
     disk.set_fault(SimFault::default());
-    assert!(matches!(log.append(None, Some(b"refused")), Err(StorageError::Offline { .. })));
+    assert!(matches!(
+        log.append(None, Some(b"refused")),
+        Err(StorageError::Offline { .. })
+    ));
     assert!(matches!(log.flush(), Err(StorageError::Offline { .. })));
-    let readable: Vec<_> = log.read(0).unwrap().map(|record| record.unwrap().value.unwrap()).collect();
+    let readable: Vec<_> = log
+        .read(0)
+        .unwrap()
+        .map(|record| record.unwrap().value.unwrap())
+        .collect();
     assert_eq!(readable, ["kept"], "what was acknowledged is still served");
 }
 
@@ -230,16 +304,23 @@ fn a_failed_sync_takes_the_log_offline_and_is_not_retried() {
 fn a_full_disk_refuses_and_recovers() {
     let disk = SimDisk::new();
     let env = env(&disk);
-    let config = LogConfig { zero_ahead_bytes: 0, ..LogConfig::default() };
+    let config = LogConfig {
+        zero_ahead_bytes: 0,
+        ..LogConfig::default()
+    };
     let (log, _) = Log::open_with(&env, Path::new("/d/t-0"), config.clone()).unwrap();
     log.append(None, Some(&[1; 500])).unwrap();
-    disk.set_fault(SimFault { capacity_bytes: Some(900), ..SimFault::default() });
+    disk.set_fault(SimFault {
+        capacity_bytes: Some(900),
+        ..SimFault::default()
+    });
     let error = log.append(None, Some(&[2; 500])).unwrap_err();
     assert!(error.is_disk_full(), "{error}");
     assert_eq!(log.log_end_offset(), 1, "nothing was half appended");
     disk.set_fault(SimFault::default());
     assert_eq!(log.append(None, Some(&[3; 500])).unwrap(), 1);
     drop(log);
-    let (log, _) = Log::open_with(&self::env(&disk.power_loss(1)), Path::new("/d/t-0"), config).unwrap();
+    let (log, _) =
+        Log::open_with(&self::env(&disk.power_loss(1)), Path::new("/d/t-0"), config).unwrap();
     assert_eq!(log.log_end_offset(), 2);
 }

@@ -77,9 +77,7 @@ impl Mapping {
 }
 
 mod guard {
-    use super::{
-        Cell, MaybeUninit, OnceLock, Ordering, compiler_fence, io, ptr,
-    };
+    use super::{Cell, MaybeUninit, OnceLock, Ordering, compiler_fence, io, ptr};
 
     /// What the current thread is reading: address range, and whether the handler had to step in.
     #[derive(Clone, Copy)]
@@ -89,7 +87,11 @@ mod guard {
         interrupted: bool,
     }
 
-    const IDLE: Reading = Reading { start: 0, end: 0, interrupted: false };
+    const IDLE: Reading = Reading {
+        start: 0,
+        end: 0,
+        interrupted: false,
+    };
 
     thread_local! {
         // Constant initialiser and no destructor: reading it in a signal handler is a plain load.
@@ -114,18 +116,28 @@ mod guard {
                     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
                     libc::sigaction(libc::SIGBUS, &action, ptr::null_mut())
                 };
-                if result == 0 { Ok(()) } else { Err(last_errno()) }
+                if result == 0 {
+                    Ok(())
+                } else {
+                    Err(last_errno())
+                }
             })
             .map_err(io::Error::from_raw_os_error)
     }
 
     fn last_errno() -> i32 {
-        io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL)
+        io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EINVAL)
     }
 
     pub(super) fn read<const N: usize>(map: &[u8], at: usize) -> Option<[u8; N]> {
         let start = map.as_ptr() as usize;
-        READING.set(Reading { start, end: start + map.len(), interrupted: false });
+        READING.set(Reading {
+            start,
+            end: start + map.len(),
+            interrupted: false,
+        });
         compiler_fence(Ordering::SeqCst);
         // SAFETY: the caller checked `at + N <= map.len()`; the address is mapped for as long as
         // `map` is borrowed, and a fault on it is answered by the handler.
@@ -144,7 +156,10 @@ mod guard {
         let address = unsafe { (*info).si_addr() } as usize;
         let reading = READING.get();
         if address >= reading.start && address < reading.end && cover(address) {
-            READING.set(Reading { interrupted: true, ..reading });
+            READING.set(Reading {
+                interrupted: true,
+                ..reading
+            });
             return;
         }
         // Not ours: put the previous handler back; the faulting instruction runs again under it.

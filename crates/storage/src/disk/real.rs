@@ -26,7 +26,9 @@ impl Disk for RealDisk {
                 options.write(true).create(true).truncate(true);
             }
         }
-        Ok(Arc::new(RealFile { file: options.open(path)? }))
+        Ok(Arc::new(RealFile {
+            file: options.open(path)?,
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -41,7 +43,10 @@ impl Disk for RealDisk {
         if path.is_dir() {
             return Ok(());
         }
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             self.create_dir_all(parent)?;
             create_dir_if_missing(path)?;
             return self.sync_dir(parent);
@@ -59,9 +64,15 @@ impl Disk for RealDisk {
             let entry = entry?;
             let metadata = entry.metadata()?;
             // A name that is not UTF-8 is not one of ours.
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             let len = if metadata.is_dir() { 0 } else { metadata.len() };
-            entries.push(DirEntry { name, len, is_dir: metadata.is_dir() });
+            entries.push(DirEntry {
+                name,
+                len,
+                is_dir: metadata.is_dir(),
+            });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -72,7 +83,11 @@ impl Disk for RealDisk {
     }
 
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(RealLock { _file: file }))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -121,7 +136,10 @@ impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut read = 0;
         while read < buffer.len() {
-            match self.file.read_at(&mut buffer[read..], position + read as u64) {
+            match self
+                .file
+                .read_at(&mut buffer[read..], position + read as u64)
+            {
                 Ok(0) => break,
                 Ok(count) => read += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -108,7 +108,8 @@ impl Inode {
         self.cached.resize(len, 0);
         self.lengths.push(len);
         // What was cut reads as zeros if the file grows again.
-        self.dirty.extend(len.min(old) / SECTOR..len.max(old).div_ceil(SECTOR));
+        self.dirty
+            .extend(len.min(old) / SECTOR..len.max(old).div_ceil(SECTOR));
     }
 
     fn sync(&mut self) {
@@ -184,9 +185,18 @@ impl SimDisk {
         }
         let mut inodes = BTreeMap::new();
         for inode in names.values() {
-            let Some(file) = state.inodes.get(inode) else { continue };
+            let Some(file) = state.inodes.get(inode) else {
+                continue;
+            };
             let bytes = file.after_power_loss(&mut random);
-            inodes.insert(*inode, Inode { cached: bytes.clone(), durable: bytes, ..Inode::default() });
+            inodes.insert(
+                *inode,
+                Inode {
+                    cached: bytes.clone(),
+                    durable: bytes,
+                    ..Inode::default()
+                },
+            );
         }
         names.retain(|_, inode| inodes.contains_key(inode));
         let fresh = State {
@@ -197,7 +207,9 @@ impl SimDisk {
             names,
             ..State::default()
         };
-        Self { state: Arc::new(Mutex::new(fresh)) }
+        Self {
+            state: Arc::new(Mutex::new(fresh)),
+        }
     }
 
     /// The disk as a killed process leaves it: the cache survives, the process's locks do not.
@@ -212,7 +224,9 @@ impl SimDisk {
             pending: state.pending.clone(),
             ..State::default()
         };
-        Self { state: Arc::new(Mutex::new(copy)) }
+        Self {
+            state: Arc::new(Mutex::new(copy)),
+        }
     }
 
     /// Content of a file, for tests that damage it.
@@ -233,7 +247,11 @@ impl SimDisk {
             None => state.create(path),
         };
         state.durable_names.insert(path.to_path_buf(), inode);
-        let file = Inode { cached: bytes.clone(), durable: bytes, ..Inode::default() };
+        let file = Inode {
+            cached: bytes.clone(),
+            durable: bytes,
+            ..Inode::default()
+        };
         state.inodes.insert(inode, file);
     }
 }
@@ -262,9 +280,19 @@ impl State {
     }
 
     fn space_for(&self, more: u64) -> io::Result<()> {
-        let Some(capacity) = self.fault.capacity_bytes else { return Ok(()) };
-        let used: u64 = self.names.values().map(|inode| self.inodes[inode].cached.len() as u64).sum();
-        if used + more > capacity { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        let Some(capacity) = self.fault.capacity_bytes else {
+            return Ok(());
+        };
+        let used: u64 = self
+            .names
+            .values()
+            .map(|inode| self.inodes[inode].cached.len() as u64)
+            .sum();
+        if used + more > capacity {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn create(&mut self, path: &Path) -> u64 {
@@ -272,7 +300,8 @@ impl State {
         self.next_inode += 1;
         self.inodes.insert(inode, Inode::default());
         self.names.insert(path.to_path_buf(), inode);
-        self.pending.push(NameChange::Link(path.to_path_buf(), inode));
+        self.pending
+            .push(NameChange::Link(path.to_path_buf(), inode));
         inode
     }
 }
@@ -283,7 +312,9 @@ impl Disk for SimDisk {
         state.power()?;
         let inode = match (state.names.get(path).copied(), mode) {
             (Some(inode), OpenMode::Read | OpenMode::ReadWrite) => inode,
-            (None, OpenMode::Read | OpenMode::ReadWrite) => return Err(io::ErrorKind::NotFound.into()),
+            (None, OpenMode::Read | OpenMode::ReadWrite) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
             (Some(inode), OpenMode::Create) => {
                 state.change()?;
                 state.inodes.entry(inode).or_default().set_len(0);
@@ -294,7 +325,10 @@ impl Disk for SimDisk {
                 state.create(path)
             }
         };
-        Ok(Arc::new(SimFile { disk: self.clone(), inode }))
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            inode,
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -302,7 +336,11 @@ impl Disk for SimDisk {
         state.change()?;
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_path_buf(), inode);
-        state.pending.push(NameChange::Rename(from.to_path_buf(), to.to_path_buf(), inode));
+        state.pending.push(NameChange::Rename(
+            from.to_path_buf(),
+            to.to_path_buf(),
+            inode,
+        ));
         Ok(())
     }
 
@@ -327,7 +365,12 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         state.change()?;
         state.dirs.retain(|dir| !dir.starts_with(path));
-        let gone: Vec<_> = state.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
+        let gone: Vec<_> = state
+            .names
+            .keys()
+            .filter(|name| name.starts_with(path))
+            .cloned()
+            .collect();
         for name in gone {
             state.names.remove(&name);
             state.pending.push(NameChange::Unlink(name));
@@ -338,16 +381,33 @@ impl Disk for SimDisk {
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         let state = self.state.lock();
         state.power()?;
-        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let files = state.names.iter().filter(|(path, _)| path.parent() == Some(dir)).filter_map(|(path, inode)| {
-            let len = state.inodes.get(inode)?.cached.len() as u64;
-            Some(DirEntry { name: name(path)?, len, is_dir: false })
-        });
+        let name = |path: &Path| {
+            path.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+        };
+        let files = state
+            .names
+            .iter()
+            .filter(|(path, _)| path.parent() == Some(dir))
+            .filter_map(|(path, inode)| {
+                let len = state.inodes.get(inode)?.cached.len() as u64;
+                Some(DirEntry {
+                    name: name(path)?,
+                    len,
+                    is_dir: false,
+                })
+            });
         let dirs = state
             .dirs
             .iter()
             .filter(|path| path.parent() == Some(dir))
-            .filter_map(|path| Some(DirEntry { name: name(path)?, len: 0, is_dir: true }));
+            .filter_map(|path| {
+                Some(DirEntry {
+                    name: name(path)?,
+                    len: 0,
+                    is_dir: true,
+                })
+            });
         let mut entries: Vec<_> = files.chain(dirs).collect();
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -357,7 +417,9 @@ impl Disk for SimDisk {
         let mut state = self.state.lock();
         state.sync_fault()?;
         let pending = std::mem::take(&mut state.pending);
-        let (synced, kept): (Vec<_>, Vec<_>) = pending.into_iter().partition(|change| change.dir() == Some(dir));
+        let (synced, kept): (Vec<_>, Vec<_>) = pending
+            .into_iter()
+            .partition(|change| change.dir() == Some(dir));
         for change in &synced {
             change.apply(&mut state.durable_names);
         }
@@ -370,7 +432,10 @@ impl Disk for SimDisk {
         if !state.locks.insert(path.to_path_buf()) {
             return Ok(None);
         }
-        Ok(Some(Box::new(SimLock { disk: self.clone(), path: path.to_path_buf() })))
+        Ok(Some(Box::new(SimLock {
+            disk: self.clone(),
+            path: path.to_path_buf(),
+        })))
     }
 }
 
@@ -405,13 +470,22 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state.lock();
         state.change()?;
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        let have = state.inodes.get(&self.inode).map_or(0, |inode| inode.cached.len() as u64);
+        let have = state
+            .inodes
+            .get(&self.inode)
+            .map_or(0, |inode| inode.cached.len() as u64);
         state.space_for((position + len as u64).saturating_sub(have))?;
-        let bytes = parts.iter().fold(Vec::with_capacity(len), |mut bytes, part| {
-            bytes.extend_from_slice(part);
-            bytes
-        });
-        state.inodes.entry(self.inode).or_default().write(position as usize, &bytes);
+        let bytes = parts
+            .iter()
+            .fold(Vec::with_capacity(len), |mut bytes, part| {
+                bytes.extend_from_slice(part);
+                bytes
+            });
+        state
+            .inodes
+            .entry(self.inode)
+            .or_default()
+            .write(position as usize, &bytes);
         Ok(())
     }
 
@@ -435,7 +509,11 @@ impl DiskFile for SimFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.change()?;
-        state.inodes.entry(self.inode).or_default().set_len(len as usize);
+        state
+            .inodes
+            .entry(self.inode)
+            .or_default()
+            .set_len(len as usize);
         Ok(())
     }
 
@@ -445,7 +523,9 @@ impl DiskFile for SimFile {
     }
 
     fn map(&self, len: usize) -> io::Result<Mapping> {
-        Ok(Mapping::of_bytes(self.with(|inode| inode.cached[..len.min(inode.cached.len())].to_vec())))
+        Ok(Mapping::of_bytes(self.with(|inode| {
+            inode.cached[..len.min(inode.cached.len())].to_vec()
+        })))
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {

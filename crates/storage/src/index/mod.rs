@@ -54,20 +54,38 @@ pub(crate) struct SegmentIndex {
 impl SegmentIndex {
     /// An empty index that grows.
     pub(crate) fn empty(base_offset: i64) -> Self {
-        Self { base_offset, offsets: EntryTable::heap(), times: EntryTable::heap() }
+        Self {
+            base_offset,
+            offsets: EntryTable::heap(),
+            times: EntryTable::heap(),
+        }
     }
 
     /// Loads a sealed segment's index files as mappings, or (`growing`) an active one's to the heap.
-    pub(crate) fn load(disk: &dyn Disk, paths: &IndexPaths, base_offset: i64, growing: bool) -> Result<Self> {
-        let offsets = EntryTable::load(disk, &paths.offsets, growing).context("read", &paths.offsets)?;
+    pub(crate) fn load(
+        disk: &dyn Disk,
+        paths: &IndexPaths,
+        base_offset: i64,
+        growing: bool,
+    ) -> Result<Self> {
+        let offsets =
+            EntryTable::load(disk, &paths.offsets, growing).context("read", &paths.offsets)?;
         let times = EntryTable::load(disk, &paths.times, growing).context("read", &paths.times)?;
-        Ok(Self { base_offset, offsets, times })
+        Ok(Self {
+            base_offset,
+            offsets,
+            times,
+        })
     }
 
     /// Writes both files whole.
     pub(crate) fn store(&self, disk: &dyn Disk, paths: &IndexPaths) -> Result<()> {
-        self.offsets.store(disk, &paths.offsets).context("write", &paths.offsets)?;
-        self.times.store(disk, &paths.times).context("write", &paths.times)
+        self.offsets
+            .store(disk, &paths.offsets)
+            .context("write", &paths.offsets)?;
+        self.times
+            .store(disk, &paths.times)
+            .context("write", &paths.times)
     }
 
     /// Number of offset entries.
@@ -136,19 +154,27 @@ impl SegmentIndex {
 
     /// The last entry whose batch ends at or before `offset`: where a search for it begins.
     pub(crate) fn entry_for_offset(&self, offset: i64) -> Option<OffsetEntry> {
-        let after = self.offsets.partition_point(|i| Some(self.offset_entry(i)?.offset <= offset))?;
+        let after = self
+            .offsets
+            .partition_point(|i| Some(self.offset_entry(i)?.offset <= offset))?;
         self.offset_entry(after.checked_sub(1)?)
     }
 
     /// Offset of the entry that points exactly at `position`.
     pub(crate) fn offset_at(&self, position: u64) -> Option<i64> {
-        let first = self.offsets.partition_point(|i| Some(self.offset_entry(i)?.position < position))?;
-        self.offset_entry(first).filter(|entry| entry.position == position).map(|entry| entry.offset)
+        let first = self
+            .offsets
+            .partition_point(|i| Some(self.offset_entry(i)?.position < position))?;
+        self.offset_entry(first)
+            .filter(|entry| entry.position == position)
+            .map(|entry| entry.offset)
     }
 
     /// The last entry up to which no record is as young as `timestamp_ms`.
     pub(crate) fn entry_before_timestamp(&self, timestamp_ms: i64) -> Option<TimeEntry> {
-        let after = self.times.partition_point(|i| Some(self.time_entry(i)?.timestamp_ms < timestamp_ms))?;
+        let after = self
+            .times
+            .partition_point(|i| Some(self.time_entry(i)?.timestamp_ms < timestamp_ms))?;
         self.time_entry(after.checked_sub(1)?)
     }
 
@@ -170,14 +196,18 @@ impl SegmentIndex {
             (Some(a), Some(b)) => a.offset < b.offset && a.position < b.position,
             _ => false,
         };
-        let last_fits = self.last_offset().is_none_or(|last| last.position < log_bytes);
-        let offsets = self.sampled_pairs().all(|(i, j)| ascending((self.offset_entry(i), self.offset_entry(j))));
-        let times = (1..self.times.len()).step_by(1 + self.times.len() / 64).all(|j| {
-            match (self.time_entry(j - 1), self.time_entry(j)) {
+        let last_fits = self
+            .last_offset()
+            .is_none_or(|last| last.position < log_bytes);
+        let offsets = self
+            .sampled_pairs()
+            .all(|(i, j)| ascending((self.offset_entry(i), self.offset_entry(j))));
+        let times = (1..self.times.len())
+            .step_by(1 + self.times.len() / 64)
+            .all(|j| match (self.time_entry(j - 1), self.time_entry(j)) {
                 (Some(a), Some(b)) => a.timestamp_ms < b.timestamp_ms && a.offset < b.offset,
                 _ => false,
-            }
-        });
+            });
         last_fits && offsets && times
     }
 
@@ -196,12 +226,17 @@ pub(crate) struct IndexPaths {
 
 impl IndexPaths {
     pub(crate) fn of(log: &Path) -> Self {
-        Self { offsets: log.with_extension("index"), times: log.with_extension("timeindex") }
+        Self {
+            offsets: log.with_extension("index"),
+            times: log.with_extension("timeindex"),
+        }
     }
 }
 
 fn be_u32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte))
+    bytes
+        .iter()
+        .fold(0, |value, byte| value << 8 | u32::from(*byte))
 }
 
 #[cfg(test)]
@@ -211,8 +246,14 @@ mod tests {
     fn index() -> SegmentIndex {
         let mut index = SegmentIndex::empty(100);
         for i in 0..10 {
-            index.push_offset(OffsetEntry { offset: 100 + i * 10 + 9, position: i as u64 * 4096 });
-            index.push_time(TimeEntry { timestamp_ms: 1_000 + i, offset: 100 + i * 10 + 9 });
+            index.push_offset(OffsetEntry {
+                offset: 100 + i * 10 + 9,
+                position: i as u64 * 4096,
+            });
+            index.push_time(TimeEntry {
+                timestamp_ms: 1_000 + i,
+                offset: 100 + i * 10 + 9,
+            });
         }
         index
     }
@@ -229,14 +270,25 @@ mod tests {
         assert_eq!(index.offset_at(4095), None);
         assert_eq!(index.offset_at(4096), Some(119));
         assert_eq!(index.entry_before_timestamp(1_000), None);
-        assert_eq!(index.entry_before_timestamp(1_001).map(|entry| entry.offset), Some(109));
+        assert_eq!(
+            index
+                .entry_before_timestamp(1_001)
+                .map(|entry| entry.offset),
+            Some(109)
+        );
     }
 
     #[test]
     fn truncation_drops_what_lies_behind() {
         let mut index = index();
         index.truncate(150, 5 * 4096);
-        assert_eq!(index.last_offset(), Some(OffsetEntry { offset: 149, position: 4 * 4096 }));
+        assert_eq!(
+            index.last_offset(),
+            Some(OffsetEntry {
+                offset: 149,
+                position: 4 * 4096
+            })
+        );
         assert_eq!(index.last_time().map(|entry| entry.offset), Some(149));
         assert!(index.is_sane(5 * 4096));
         assert!(!index.is_sane(4096), "points behind the end");

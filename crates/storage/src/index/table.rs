@@ -39,7 +39,9 @@ impl<const N: usize> EntryTable<N> {
     }
 
     pub(crate) fn store(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
-        let Self::Heap(entries) = self else { return Ok(()) };
+        let Self::Heap(entries) = self else {
+            return Ok(());
+        };
         let file = disk.open(path, OpenMode::Create)?;
         file.write_all_at(&mut [IoSlice::new(entries.as_flattened())], 0)
     }
@@ -60,7 +62,10 @@ impl<const N: usize> EntryTable<N> {
 
     /// Adds an entry; a mapped table is sealed and stays as it is.
     pub(crate) fn push(&mut self, entry: [u8; N]) {
-        debug_assert!(matches!(self, Self::Heap(_)), "a sealed index does not grow");
+        debug_assert!(
+            matches!(self, Self::Heap(_)),
+            "a sealed index does not grow"
+        );
         if let Self::Heap(entries) = self {
             entries.push(entry);
         }

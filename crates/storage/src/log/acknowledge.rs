@@ -6,10 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
-use super::Log;
-use crate::error::{Result, StorageError};
+use super::LogCore;
+use crate::error::Result;
 
 /// Who waits for which durable end.
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl Waiters {
 #[must_use = "an append is not acknowledged before this resolves"]
 #[derive(Debug)]
 pub struct Acknowledged {
-    log: Arc<Log>,
+    log: Arc<LogCore>,
     last_offset: i64,
     key: Option<Key>,
 }
@@ -88,12 +88,11 @@ impl Future for Acknowledged {
             self.log.waiters.remove(key);
         }
         let needed = self.log.durable_end_needed(self.last_offset);
-        let done = |log: &Log| {
+        let done = |log: &LogCore| {
             if log.durable_end() >= needed {
                 return Some(Ok(()));
             }
-            let cause = log.offline.get()?;
-            Some(Err(StorageError::Offline { dir: log.dir.clone(), cause: cause.clone() }))
+            log.check_open().err().map(Err)
         };
         if let Some(result) = done(&self.log) {
             return Poll::Ready(result);
@@ -118,10 +117,18 @@ impl Drop for Acknowledged {
     }
 }
 
-impl Log {
+impl LogCore {
     /// A future (and blocking wait) for the acknowledgement of the record at `last_offset`.
-    pub fn acknowledged(self: &Arc<Self>, last_offset: i64) -> Acknowledged {
-        Acknowledged { log: self.clone(), last_offset, key: None }
+    pub fn acknowledged(&self, last_offset: i64) -> Acknowledged {
+        let log = self
+            .this
+            .upgrade()
+            .expect("whoever calls this holds the core");
+        Acknowledged {
+            log,
+            last_offset,
+            key: None,
+        }
     }
 
     fn durable_end_needed(&self, last_offset: i64) -> i64 {
@@ -132,15 +139,31 @@ impl Log {
         self.durable_end() >= self.durable_end_needed(last_offset)
     }
 
-    /// Blocks until acknowledged. Threads that wait together share a flush: the first one to get
-    /// the flushing lock flushes for all that appended before it.
+    /// Blocks until acknowledged. Of the threads that wait together one flushes for all that
+    /// appended before it began; the others sleep until it is done.
     pub(super) fn wait_acknowledged(&self, last_offset: i64) -> Result<()> {
+        let mut busy = self.group.busy.lock();
         while !self.is_acknowledged(last_offset) {
-            let guard = self.flushing.lock();
-            if !self.is_acknowledged(last_offset) {
-                self.flush_locked(&guard)?;
+            if *busy {
+                self.group.done.wait(&mut busy);
+                continue;
             }
+            *busy = true;
+            drop(busy);
+            let result = self.flush();
+            busy = self.group.busy.lock();
+            *busy = false;
+            self.group.done.notify_all();
+            result?;
         }
         Ok(())
     }
+}
+
+/// The blocking half of group commit.
+#[derive(Default)]
+pub(super) struct FlushGroup {
+    /// One of the threads is flushing.
+    busy: Mutex<bool>,
+    done: Condvar,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
-use super::{Log, LogEvent, Mark, Writer};
+use super::{LogCore, LogEvent, Mark, Writer};
 use crate::config::{FlushPolicy, Format, LogConfig};
 use crate::error::{Result, StorageError};
 use crate::flush::Work;
@@ -90,12 +90,23 @@ impl Outgoing {
     }
 
     fn format(&self) -> Format {
-        if self.header.is_some() { Format::V2 } else { Format::V1 }
+        if self.header.is_some() {
+            Format::V2
+        } else {
+            Format::V1
+        }
     }
 
     /// Gives the frame its place; the record bytes stay as they are.
     fn assign(&mut self, base_offset: i64, mode: AppendMode) {
-        if let (Some(header), AppendMode::Leader { leader_epoch, log_append_time }) = (&mut self.header, mode) {
+        if let (
+            Some(header),
+            AppendMode::Leader {
+                leader_epoch,
+                log_append_time,
+            },
+        ) = (&mut self.header, mode)
+        {
             header.base_offset = base_offset;
             header.partition_leader_epoch = leader_epoch;
             if let Some(now_ms) = log_append_time {
@@ -105,10 +116,20 @@ impl Outgoing {
             }
         }
         self.base_offset = base_offset;
-        self.last_offset = self.header.map_or(base_offset, |header| header.last_offset());
-        let Some(header) = &mut self.header else { return };
+        self.last_offset = self
+            .header
+            .map_or(base_offset, |header| header.last_offset());
+        let Some(header) = &mut self.header else {
+            return;
+        };
         header.write(&mut self.head);
-        if matches!(mode, AppendMode::Leader { log_append_time: Some(_), .. }) {
+        if matches!(
+            mode,
+            AppendMode::Leader {
+                log_append_time: Some(_),
+                ..
+            }
+        ) {
             // Attributes and timestamps lie under the checksum (bytes 21 on).
             let crc = crc32c::crc32c(&self.head[21..]);
             header.crc = crc32c::crc32c_append(crc, &self.bytes[BATCH_HEADER_BYTES..]);
@@ -126,9 +147,9 @@ impl Outgoing {
     }
 }
 
-impl Log {
+impl LogCore {
     /// Appends whole v2 batches, whose checksums the caller verified, without waiting for a flush:
-    /// see [`Log::acknowledged`]. Record bytes are not copied. All batches are appended, or none.
+    /// see [`crate::Log::acknowledged`]. Record bytes are not copied. All batches are appended, or none.
     ///
     /// # Errors
     /// [`StorageError::Record`] for bytes that are no whole batches, [`StorageError::TooLarge`],
@@ -142,12 +163,19 @@ impl Log {
         Ok(appended)
     }
 
-    pub(super) fn append_frames(&self, mut frames: Vec<Outgoing>, mode: AppendMode) -> Result<Appended> {
+    pub(super) fn append_frames(
+        &self,
+        mut frames: Vec<Outgoing>,
+        mode: AppendMode,
+    ) -> Result<Appended> {
         self.check_open()?;
         let config = self.config.load();
         for frame in &frames {
             if frame.len() > config.segment_bytes {
-                return Err(StorageError::TooLarge { bytes: frame.len(), limit: config.segment_bytes });
+                return Err(StorageError::TooLarge {
+                    bytes: frame.len(),
+                    limit: config.segment_bytes,
+                });
             }
         }
         let mut writer = self.writer.lock();
@@ -176,7 +204,12 @@ impl Log {
     /// Refuses wrong sequences; answers a retry with where its batch is.
     fn judge_producers(&self, writer: &Writer, frames: &[Outgoing]) -> Result<Option<Appended>> {
         for header in frames.iter().filter_map(|frame| frame.header.as_ref()) {
-            if let Verdict::Duplicate { base_offset, last_offset, timestamp_ms } = writer.producers.check(header)? {
+            if let Verdict::Duplicate {
+                base_offset,
+                last_offset,
+                timestamp_ms,
+            } = writer.producers.check(header)?
+            {
                 return Ok(Some(Appended {
                     base_offset,
                     last_offset,
@@ -191,7 +224,12 @@ impl Log {
     }
 
     /// Writes frames in as few calls as the segments' sizes allow.
-    fn write_frames(&self, writer: &mut Writer, config: &LogConfig, frames: &[Outgoing]) -> Result<()> {
+    fn write_frames(
+        &self,
+        writer: &mut Writer,
+        config: &LogConfig,
+        frames: &[Outgoing],
+    ) -> Result<()> {
         let mut rest = frames;
         while let Some(first) = rest.first() {
             if self.must_roll(writer, config, first) {
@@ -247,25 +285,42 @@ impl Log {
             segments.pop();
         }
         let interval = config.index_interval_bytes;
-        let new = Arc::new(Segment::create(&self.env.disk, &self.dir, base_offset, format, interval)?);
+        let new = Arc::new(Segment::create(
+            &self.env.disk,
+            &self.dir,
+            base_offset,
+            format,
+            interval,
+        )?);
         segments.push(new.clone());
         self.segments.store(Arc::new(segments));
         writer.active = new;
         writer.pace = IndexPace::new(interval);
         writer.written_ahead = 0;
         writer.dir_changed = true;
-        self.marks.lock().end = Mark { offset: writer.next_offset, segment: base_offset, position: 0 };
+        self.marks.lock().end = Mark {
+            offset: writer.next_offset,
+            segment: base_offset,
+            position: 0,
+        };
         self.queue_checkpoint(writer);
         Ok(())
     }
 
-    fn write_group(&self, writer: &mut Writer, config: &LogConfig, group: &[Outgoing]) -> Result<()> {
+    fn write_group(
+        &self,
+        writer: &mut Writer,
+        config: &LogConfig,
+        group: &[Outgoing],
+    ) -> Result<()> {
         let active = writer.active.clone();
         let start = active.size();
         let len: u64 = group.iter().map(Outgoing::len).sum();
         let zeros = zeros_ahead(config, writer.written_ahead, start, len);
         let mut slices = Vec::with_capacity(group.len() * 2 + 1);
-        group.iter().for_each(|frame| frame.push_slices(&mut slices));
+        group
+            .iter()
+            .for_each(|frame| frame.push_slices(&mut slices));
         if zeros > 0 {
             slices.push(IoSlice::new(&ZEROS[..zeros]));
         }
@@ -278,20 +333,30 @@ impl Log {
         active.note_first_append(self.now_ms());
         let mut position = start;
         for frame in group {
-            let (offset, time) = writer.pace.note(position, frame.len(), frame.last_offset, frame.max_timestamp_ms);
+            let (offset, time) = writer.pace.note(
+                position,
+                frame.len(),
+                frame.last_offset,
+                frame.max_timestamp_ms,
+            );
             if offset.is_some() {
                 active.index_frame(offset, time);
             }
             position += frame.len();
             if let Some(header) = &frame.header {
                 writer.producers.record(header);
-                writer.epochs_changed |= writer.epochs.note(header.partition_leader_epoch, frame.base_offset);
+                writer.epochs_changed |= writer
+                    .epochs
+                    .note(header.partition_leader_epoch, frame.base_offset);
             }
             writer.next_offset = frame.last_offset + 1;
         }
         active.publish(position);
-        self.marks.lock().end =
-            Mark { offset: writer.next_offset, segment: active.base_offset(), position };
+        self.marks.lock().end = Mark {
+            offset: writer.next_offset,
+            segment: active.base_offset(),
+            position,
+        };
         writer.bytes_since_checkpoint += len;
         if writer.bytes_since_checkpoint >= config.checkpoint_bytes {
             self.queue_checkpoint(writer);
@@ -304,7 +369,8 @@ impl Log {
     fn undo_write(&self, writer: &mut Writer, error: StorageError) -> Result<()> {
         let active = &writer.active;
         let cut = active.file().and_then(|file| {
-            file.set_len(active.size()).map_err(|source| StorageError::io("cut", active.path(), source))
+            file.set_len(active.size())
+                .map_err(|source| StorageError::io("cut", active.path(), source))
         });
         writer.written_ahead = 0;
         if let Err(cut_error) = cut {
@@ -322,13 +388,19 @@ impl Log {
 
     fn summary(&self, frames: &[Outgoing], mode: AppendMode) -> Appended {
         let log_append_time_ms = match mode {
-            AppendMode::Leader { log_append_time, .. } => log_append_time,
+            AppendMode::Leader {
+                log_append_time, ..
+            } => log_append_time,
             AppendMode::Follower => None,
         };
         Appended {
             base_offset: frames.first().map_or(-1, |frame| frame.base_offset),
             last_offset: frames.last().map_or(-1, |frame| frame.last_offset),
-            max_timestamp_ms: frames.iter().map(|frame| frame.max_timestamp_ms).max().unwrap_or(-1),
+            max_timestamp_ms: frames
+                .iter()
+                .map(|frame| frame.max_timestamp_ms)
+                .max()
+                .unwrap_or(-1),
             log_append_time_ms,
             duplicate: false,
             log_start_offset: self.log_start_offset(),
@@ -368,14 +440,22 @@ pub(super) fn split_batches(mut bytes: Bytes) -> Result<Vec<Outgoing>> {
 }
 
 fn cut_short(available: usize) -> RecordError {
-    RecordError::Truncated { what: "a whole batch", needed: BATCH_HEADER_BYTES.max(available + 1), available }
+    RecordError::Truncated {
+        what: "a whole batch",
+        needed: BATCH_HEADER_BYTES.max(available + 1),
+        available,
+    }
 }
 
 fn ascending(frame: &Outgoing, next: i64) -> Result<i64> {
     if frame.base_offset >= next {
         return Ok(frame.base_offset);
     }
-    Err(StorageError::OffsetOutOfRange { requested: frame.base_offset, start: next, end: next })
+    Err(StorageError::OffsetOutOfRange {
+        requested: frame.base_offset,
+        start: next,
+        end: next,
+    })
 }
 
 /// How many zeros to write behind `len` bytes at `start`.

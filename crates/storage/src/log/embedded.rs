@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::append::Outgoing;
-use super::{AppendMode, Appended, Log};
+use super::{AppendMode, Appended, LogCore};
 use crate::config::Format;
 use crate::error::Result;
 use crate::record::{BatchBuilder, Header, TimestampType, v1};
@@ -26,33 +26,39 @@ pub struct NewRecord<'a> {
 impl<'a> NewRecord<'a> {
     /// A record with a key and a value.
     pub fn new(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> Self {
-        Self { key, value, ..Self::default() }
+        Self {
+            key,
+            value,
+            ..Self::default()
+        }
     }
 }
 
-impl Log {
+impl LogCore {
     /// Appends one record and waits until it is acknowledged; returns its offset.
     ///
     /// # Errors
-    /// As [`Log::append_batches`], and [`crate::StorageError::Offline`] when the flush fails.
+    /// As [`crate::Log::append_batches`], and [`crate::StorageError::Offline`] when the flush fails.
     pub fn append(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<i64> {
-        Ok(self.append_records(&[NewRecord::new(key, value)])?.base_offset)
+        Ok(self
+            .append_records(&[NewRecord::new(key, value)])?
+            .base_offset)
     }
 
     /// Appends records as one batch and waits until it is acknowledged.
     ///
     /// # Errors
-    /// As [`Log::append`].
+    /// As [`crate::Log::append`].
     pub fn append_records(&self, records: &[NewRecord<'_>]) -> Result<Appended> {
         let appended = self.append_records_unacknowledged(records)?;
         self.wait_acknowledged(appended.last_offset)?;
         Ok(appended)
     }
 
-    /// As [`Log::append_records`], without waiting; see [`Log::acknowledged`].
+    /// As [`crate::Log::append_records`], without waiting; see [`crate::Log::acknowledged`].
     ///
     /// # Errors
-    /// As [`Log::append_batches`].
+    /// As [`crate::Log::append_batches`].
     pub fn append_records_unacknowledged(&self, records: &[NewRecord<'_>]) -> Result<Appended> {
         let config = self.config.load();
         let now_ms = self.now_ms();
@@ -60,19 +66,34 @@ impl Log {
             Format::V2 => vec![self.encode_batch(records, now_ms)?],
             Format::V1 => encode_messages(records, now_ms, &config)?,
         };
-        let log_append_time = (config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
+        let log_append_time =
+            (config.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms);
         // An embedded log has one leader for ever.
-        self.append_frames(frames, AppendMode::Leader { leader_epoch: 0, log_append_time })
+        self.append_frames(
+            frames,
+            AppendMode::Leader {
+                leader_epoch: 0,
+                log_append_time,
+            },
+        )
     }
 
     fn encode_batch(&self, records: &[NewRecord<'_>], now_ms: i64) -> Result<Outgoing> {
         let config = self.config.load();
         let mut builder = BatchBuilder::new().compression(config.compression, None);
         for record in records {
-            builder.push(record.timestamp_ms.unwrap_or(now_ms), record.key, record.value, record.headers)?;
+            builder.push(
+                record.timestamp_ms.unwrap_or(now_ms),
+                record.key,
+                record.value,
+                record.headers,
+            )?;
         }
         let frames = super::append::split_batches(builder.build()?)?;
-        Ok(frames.into_iter().next().unwrap_or_else(|| unreachable!("a built batch is one batch")))
+        Ok(frames
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| unreachable!("a built batch is one batch")))
     }
 }
 
@@ -86,7 +107,13 @@ fn encode_messages(
         .map(|record| {
             let timestamp_ms = record.timestamp_ms.unwrap_or(now_ms);
             let mut bytes = BytesMut::new();
-            v1::encode(&mut bytes, timestamp_ms, record.key, record.value, config.compression)?;
+            v1::encode(
+                &mut bytes,
+                timestamp_ms,
+                record.key,
+                record.value,
+                config.compression,
+            )?;
             Ok(Outgoing::of_message(Bytes::from(bytes), timestamp_ms))
         })
         .collect()

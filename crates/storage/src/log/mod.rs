@@ -19,6 +19,7 @@ mod sync;
 mod trim;
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -35,13 +36,13 @@ pub use trim::RetentionReport;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{FlushPolicy, LogConfig};
-use crate::disk::{Disk, DirLock, RealDisk};
+use crate::disk::{DirLock, Disk, RealDisk};
 use crate::error::{IoContext, Result, StorageError};
 use crate::flush::Flusher;
 use crate::leader_epoch::LeaderEpochs;
 use crate::producer_state::{ProducerStates, ProducerSummary};
 use crate::segment::{IndexPace, Segment};
-use acknowledge::Waiters;
+use acknowledge::{FlushGroup, Waiters};
 
 /// Tells the time, in Unix ms.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -78,7 +79,9 @@ impl LogEnv {
 
 impl fmt::Debug for LogEnv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LogEnv").field("disk", &self.disk).finish_non_exhaustive()
+        f.debug_struct("LogEnv")
+            .field("disk", &self.disk)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +99,9 @@ pub fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>> {
     let path = dir.join(".lock");
     match disk.try_lock(&path).context("lock", &path)? {
         Some(lock) => Ok(lock),
-        None => Err(StorageError::Locked { dir: dir.to_path_buf() }),
+        None => Err(StorageError::Locked {
+            dir: dir.to_path_buf(),
+        }),
     }
 }
 
@@ -146,8 +151,36 @@ pub(crate) struct Writer {
 
 /// An append-only sequence of records with consecutive offsets, in a folder.
 ///
-/// See the [crate's front page](crate) for an example.
+/// See the [crate's front page](crate) for an example. What it can do is on [`LogCore`], which this
+/// handle dereferences to. Dropping the handle without [`LogCore::close`] leaves the folder as a
+/// crash would, and frees it.
 pub struct Log {
+    core: Arc<LogCore>,
+}
+
+impl Deref for Log {
+    type Target = LogCore;
+
+    fn deref(&self) -> &LogCore {
+        &self.core
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.core.fmt(f)
+    }
+}
+
+impl Drop for Log {
+    /// Background work may hold the core a little longer; the folder is free when this returns.
+    fn drop(&mut self) {
+        self.core.abandon();
+    }
+}
+
+/// What a [`Log`] is and does; shared with the flushing threads and with who waits for them.
+pub struct LogCore {
     dir: PathBuf,
     env: LogEnv,
     config: ArcSwap<LogConfig>,
@@ -158,6 +191,8 @@ pub struct Log {
     waiters: Waiters,
     /// One flush at a time.
     flushing: Mutex<()>,
+    /// Threads that wait for a flush, one of which does it.
+    group: FlushGroup,
     /// A flush is queued that will cover everything appended so far.
     flush_queued: AtomicBool,
     timer_queued: AtomicBool,
@@ -167,10 +202,10 @@ pub struct Log {
     closed: AtomicBool,
     listener: OnceLock<Listener>,
     lock: Mutex<Option<Box<dyn DirLock>>>,
-    this: Weak<Log>,
+    this: Weak<LogCore>,
 }
 
-impl fmt::Debug for Log {
+impl fmt::Debug for LogCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log")
             .field("dir", &self.dir)
@@ -190,7 +225,9 @@ impl Log {
     pub fn open(dir: impl AsRef<Path>, config: LogConfig) -> Result<Arc<Self>> {
         Ok(Self::open_with(&LogEnv::real(), dir, config)?.0)
     }
+}
 
+impl LogCore {
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -225,7 +262,11 @@ impl Log {
 
     /// Bytes of all segments, indexes not counted.
     pub fn size_bytes(&self) -> u64 {
-        self.segments.load().iter().map(|segment| segment.size()).sum()
+        self.segments
+            .load()
+            .iter()
+            .map(|segment| segment.size())
+            .sum()
     }
 
     /// Bytes of the offset and time indexes.
@@ -233,7 +274,11 @@ impl Log {
     /// # Errors
     /// An I/O error while loading an index.
     pub fn index_bytes(&self) -> Result<u64> {
-        self.segments.load().iter().map(|segment| segment.index_bytes()).sum()
+        self.segments
+            .load()
+            .iter()
+            .map(|segment| segment.index_bytes())
+            .sum()
     }
 
     /// Number of segments.
@@ -307,14 +352,19 @@ impl Log {
     fn check_open(&self) -> Result<()> {
         self.check_online()?;
         if self.closed.load(Ordering::Acquire) {
-            return Err(StorageError::Closed { dir: self.dir.clone() });
+            return Err(StorageError::Closed {
+                dir: self.dir.clone(),
+            });
         }
         Ok(())
     }
 
     fn check_online(&self) -> Result<()> {
         match self.offline.get() {
-            Some(cause) => Err(StorageError::Offline { dir: self.dir.clone(), cause: cause.clone() }),
+            Some(cause) => Err(StorageError::Offline {
+                dir: self.dir.clone(),
+                cause: cause.clone(),
+            }),
             None => Ok(()),
         }
     }
@@ -326,6 +376,19 @@ impl Log {
             self.waiters.wake_all();
             self.tell(LogEvent::Offline);
         }
+    }
+
+    /// Ends the log without order: nothing more is written, and the folder is free.
+    fn abandon(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        // Whoever is at work on the folder ends first; who comes later sees that it is closed.
+        let _checkpoint = self.checkpoint.lock();
+        let _flushing = self.flushing.lock();
+        let _writer = self.writer.lock();
+        self.waiters.wake_all();
+        *self.lock.lock() = None;
     }
 
     fn tell(&self, event: LogEvent) {

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::acknowledge::Waiters;
-use super::{Log, LogEnv, Mark, Marks, Writer, lock_dir};
+use super::acknowledge::{FlushGroup, Waiters};
+use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
 use crate::checkpoint::{self, Checkpoint, Found};
 use crate::config::{Format, LogConfig};
 use crate::disk::{Disk, OpenMode, read_file};
@@ -67,7 +67,7 @@ impl Log {
     /// As [`Log::open`], on a given file system, flusher and clock, with a report.
     ///
     /// # Errors
-    /// As [`Log::open`].
+    /// As [`crate::Log::open`].
     pub fn open_with(
         env: &LogEnv,
         dir: impl AsRef<Path>,
@@ -77,19 +77,32 @@ impl Log {
         let dir = dir.as_ref();
         let disk = &env.disk;
         disk.create_dir_all(dir).context("create", dir)?;
-        let lock = if env.take_lock { Some(lock_dir(&**disk, dir)?) } else { None };
-        let recovered = Recovery { disk, dir, config: &config }.run()?;
+        let lock = if env.take_lock {
+            Some(lock_dir(&**disk, dir)?)
+        } else {
+            None
+        };
+        let recovered = Recovery {
+            disk,
+            dir,
+            config: &config,
+        }
+        .run()?;
         let report = recovered.report.clone();
-        let log = Arc::new_cyclic(|this| Self {
+        let core = Arc::new_cyclic(|this| LogCore {
             dir: dir.to_path_buf(),
             env: env.clone(),
             config: ArcSwap::from_pointee(config),
             segments: ArcSwap::from_pointee(recovered.segments),
             writer: Mutex::new(recovered.writer),
-            marks: Mutex::new(Marks { end: recovered.end, durable: recovered.end }),
+            marks: Mutex::new(Marks {
+                end: recovered.end,
+                durable: recovered.end,
+            }),
             log_start: AtomicI64::new(recovered.checkpoint.log_start),
             waiters: Waiters::default(),
             flushing: Mutex::new(()),
+            group: FlushGroup::default(),
             flush_queued: AtomicBool::new(false),
             timer_queued: AtomicBool::new(false),
             checkpoint: Mutex::new(recovered.checkpoint),
@@ -99,7 +112,7 @@ impl Log {
             lock: Mutex::new(lock),
             this: this.clone(),
         });
-        Ok((log, report))
+        Ok((Arc::new(Self { core }), report))
     }
 }
 
@@ -123,7 +136,7 @@ impl Recovery<'_> {
         if plan.segments.is_empty() {
             return self.create(plan);
         }
-        let recovered = self.recover(plan, found)?;
+        let recovered = self.recover(&plan, found)?;
         log_report(self.dir, &recovered.report);
         Ok(recovered)
     }
@@ -146,30 +159,59 @@ impl Recovery<'_> {
     /// A new log: its first segment and checkpoint are durable before it takes appends.
     fn create(&self, plan: Plan) -> Result<Recovered> {
         let interval = self.config.index_interval_bytes;
-        let active = Arc::new(Segment::create(self.disk, self.dir, 0, self.config.format, interval)?);
+        let active = Arc::new(Segment::create(
+            self.disk,
+            self.dir,
+            0,
+            self.config.format,
+            interval,
+        )?);
         active.file()?.sync_data().context("sync", active.path())?;
         let checkpoint = Checkpoint::default();
         checkpoint::write(&**self.disk, self.dir, &checkpoint)?;
-        let report = RecoveryReport { clean: true, leftovers: plan.leftovers, ..RecoveryReport::default() };
+        let report = RecoveryReport {
+            clean: true,
+            leftovers: plan.leftovers,
+            ..RecoveryReport::default()
+        };
         let index = IndexBuilder::new(0, interval);
-        let writer = self.writer(active.clone(), index, 0, 0, ProducerStates::default(), LeaderEpochs::default());
-        let end = Mark { offset: 0, segment: 0, position: 0 };
-        Ok(Recovered { segments: vec![active], writer, end, checkpoint, report })
+        let writer = self.writer(
+            active.clone(),
+            index,
+            0,
+            0,
+            ProducerStates::default(),
+            LeaderEpochs::default(),
+        );
+        let end = Mark {
+            offset: 0,
+            segment: 0,
+            position: 0,
+        };
+        Ok(Recovered {
+            segments: vec![active],
+            writer,
+            end,
+            checkpoint,
+            report,
+        })
     }
 
-    fn recover(&self, plan: Plan, found: Found) -> Result<Recovered> {
+    fn recover(&self, plan: &Plan, found: Found) -> Result<Recovered> {
         let stored = match found {
             Found::Whole(checkpoint) => Some(checkpoint),
             Found::Missing | Found::Unreadable => None,
         };
-        let mut segments = self.open_segments(&plan)?;
+        let mut segments = self.open_segments(plan)?;
         let mut epochs = LeaderEpochs::load(&**self.disk, self.dir)?;
         let log_start = stored.map_or(segments[0].base_offset(), |checkpoint| checkpoint.log_start);
         let log_start = log_start.max(segments[0].base_offset());
         let first = segments[plan.scan_from].clone();
-        let start_offset = stored.map_or(first.base_offset(), |checkpoint| checkpoint.recovery_point);
+        let start_offset =
+            stored.map_or(first.base_offset(), |checkpoint| checkpoint.recovery_point);
         epochs.truncate_from_end(start_offset);
-        let mut producers = self.producers_at(&segments, plan.scan_from, plan.scan_position, stored)?;
+        let mut producers =
+            self.producers_at(&segments, plan.scan_from, plan.scan_position, stored)?;
         let mut report = RecoveryReport {
             recovery_point: start_offset,
             leftovers: plan.leftovers.clone(),
@@ -188,7 +230,15 @@ impl Recovery<'_> {
                 None => IndexBuilder::new(segment.base_offset(), self.config.index_interval_bytes),
             };
             let contiguous = !self.config.cleanup.compact;
-            let scanned = recovery::scan(&segment, contiguous, position, next_offset, builder, &mut producers, &mut epochs)?;
+            let scanned = recovery::scan(
+                &segment,
+                contiguous,
+                position,
+                next_offset,
+                builder,
+                &mut producers,
+                &mut epochs,
+            )?;
             report.scanned_bytes += scanned.position - position;
             let last = active + 1 == segments.len();
             let hole = !last && segments[active + 1].base_offset() != scanned.next_offset;
@@ -207,12 +257,33 @@ impl Recovery<'_> {
             segment: segments[active].base_offset(),
             position: scanned.position,
         };
-        let unchanged = report.scanned_bytes == 0 && report.cut.is_none() && report.leftovers.is_empty();
+        let unchanged =
+            report.scanned_bytes == 0 && report.cut.is_none() && report.leftovers.is_empty();
         report.clean = unchanged && stored.is_some_and(|checkpoint| checkpoint.clean);
-        let checkpoint = self.settle(&segments[active], end, log_start, stored, unchanged, &producers, &epochs)?;
-        let writer =
-            self.writer(segments[active].clone(), scanned.index, end.offset, end.position, producers, epochs);
-        Ok(Recovered { segments, writer, end, checkpoint, report })
+        let checkpoint = self.settle(
+            &segments[active],
+            end,
+            log_start,
+            stored,
+            unchanged,
+            &producers,
+            &epochs,
+        )?;
+        let writer = self.writer(
+            segments[active].clone(),
+            scanned.index,
+            end.offset,
+            end.position,
+            producers,
+            epochs,
+        );
+        Ok(Recovered {
+            segments,
+            writer,
+            end,
+            checkpoint,
+            report,
+        })
     }
 
     fn open_segments(&self, plan: &Plan) -> Result<Vec<Arc<Segment>>> {
@@ -222,7 +293,14 @@ impl Recovery<'_> {
                 let path = self.path_of(found);
                 let format = self.format_of(&path)?;
                 let interval = self.config.index_interval_bytes;
-                let segment = Segment::existing(self.disk, path, found.base_offset, format, found.len, interval);
+                let segment = Segment::existing(
+                    self.disk,
+                    path,
+                    found.base_offset,
+                    format,
+                    found.len,
+                    interval,
+                );
                 Ok(Arc::new(segment))
             })
             .collect()
@@ -245,7 +323,10 @@ impl Recovery<'_> {
             Some(None) => return Ok(ProducerStates::default()),
             Some(Some(offset)) => {
                 let path = self.dir.join(format!("{offset:020}.snapshot"));
-                if let Some(states) = read_file(&**self.disk, &path, 1 << 30).ok().and_then(|b| producer_state::decode(&b)) {
+                if let Some(states) = read_file(&**self.disk, &path, 1 << 30)
+                    .ok()
+                    .and_then(|b| producer_state::decode(&b))
+                {
                     return Ok(states);
                 }
                 tracing::warn!(path = %path.display(), "rebuilding producer state from the log");
@@ -265,9 +346,13 @@ impl Recovery<'_> {
         let loaded = SegmentIndex::load(&**self.disk, &paths, segment.base_offset(), true).ok();
         if let Some(mut index) = loaded {
             index.truncate(i64::MAX, position);
-            let gap = position.saturating_sub(index.last_offset().map_or(0, |entry| entry.position));
+            let gap =
+                position.saturating_sub(index.last_offset().map_or(0, |entry| entry.position));
             // Entries are at most an interval and a batch apart; a larger gap means a lost index.
-            if index.is_sane(position) && gap <= u64::from(interval) + (64 << 20) && segment_vouches(segment, &index) {
+            if index.is_sane(position)
+                && gap <= u64::from(interval) + (64 << 20)
+                && segment_vouches(segment, &index)
+            {
                 return Ok(IndexBuilder::resume(index, interval, position));
             }
         }
@@ -285,7 +370,8 @@ impl Recovery<'_> {
 
     fn finish_sealed(&self, segment: &Segment, scanned: Scanned) -> Result<()> {
         let file = segment.file()?;
-        file.set_len(scanned.position).context("trim", segment.path())?;
+        file.set_len(scanned.position)
+            .context("trim", segment.path())?;
         file.sync_data().context("sync", segment.path())?;
         segment.publish(scanned.position);
         segment.reopen_for_append(scanned.index.finish());
@@ -302,13 +388,18 @@ impl Recovery<'_> {
     ) -> Result<()> {
         let file = segment.file()?;
         let len = file.len().context("measure", segment.path())?;
-        let torn = if scanned.damage.is_some() { len - scanned.position } else { 0 };
+        let torn = if scanned.damage.is_some() {
+            len - scanned.position
+        } else {
+            0
+        };
         let later: u64 = dropped.iter().map(|segment| segment.size()).sum();
         for segment in dropped.iter().rev() {
             segment.remove()?;
         }
         if len != scanned.position {
-            file.set_len(scanned.position).context("cut", segment.path())?;
+            file.set_len(scanned.position)
+                .context("cut", segment.path())?;
         }
         segment.publish(scanned.position);
         if torn + later > 0 || !dropped.is_empty() {
@@ -341,7 +432,10 @@ impl Recovery<'_> {
             && unchanged
             && stored.recovery_point == end.offset
         {
-            return Ok(Checkpoint { log_start, ..stored });
+            return Ok(Checkpoint {
+                log_start,
+                ..stored
+            });
         }
         active.file()?.sync_data().context("sync", active.path())?;
         self.disk.sync_dir(self.dir).context("sync", self.dir)?;
@@ -396,19 +490,31 @@ impl Recovery<'_> {
 
 /// Whether the last entry of a loaded index points at the batch it names.
 fn segment_vouches(segment: &Segment, index: &SegmentIndex) -> bool {
-    let Some(entry) = index.last_offset() else { return true };
+    let Some(entry) = index.last_offset() else {
+        return true;
+    };
     if segment.format() == Format::V1 {
         return true;
     }
-    let Ok(mut walker) = segment.walker(entry.position) else { return false };
+    let Ok(mut walker) = segment.walker(entry.position) else {
+        return false;
+    };
     matches!(walker.step(), Ok(Step::Frame(frame)) if frame.last_offset == entry.offset)
 }
 
 /// Reads batch headers from the log's start up to a position.
-pub(super) fn rebuild_producers(segments: &[Arc<Segment>], to_segment: usize, to_position: u64) -> Result<ProducerStates> {
+pub(super) fn rebuild_producers(
+    segments: &[Arc<Segment>],
+    to_segment: usize,
+    to_position: u64,
+) -> Result<ProducerStates> {
     let mut states = ProducerStates::default();
     for (i, segment) in segments.iter().enumerate().take(to_segment + 1) {
-        let end = if i == to_segment { to_position } else { segment.size() };
+        let end = if i == to_segment {
+            to_position
+        } else {
+            segment.size()
+        };
         let mut walker = segment.walker(0)?;
         while walker.position() < end {
             match walker.step().context("read", segment.path())? {

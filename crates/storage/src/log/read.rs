@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Log, Mark};
+use super::{LogCore, Mark};
 use crate::config::Format;
 use crate::disk::{DiskFile, read_exact_at};
 use crate::error::{IoContext, Result, StorageError};
@@ -55,7 +55,11 @@ pub struct LogSlice {
 
 impl LogSlice {
     fn empty(offset: i64) -> Self {
-        Self { bytes: SliceBytes::Empty, base_offset: offset, first_batch_bytes: 0 }
+        Self {
+            bytes: SliceBytes::Empty,
+            base_offset: offset,
+            first_batch_bytes: 0,
+        }
     }
 
     /// Number of bytes.
@@ -89,7 +93,11 @@ impl LogSlice {
         match &self.bytes {
             SliceBytes::Empty => Ok(Bytes::new()),
             SliceBytes::Memory(bytes) => Ok(bytes.clone()),
-            SliceBytes::File { file, position, len } => {
+            SliceBytes::File {
+                file,
+                position,
+                len,
+            } => {
                 let mut buffer = vec![0; *len];
                 read_exact_at(&**file, &mut buffer, *position)?;
                 Ok(buffer.into())
@@ -109,7 +117,7 @@ pub struct TimestampOffset {
     pub leader_epoch: i32,
 }
 
-impl Log {
+impl LogCore {
     /// Raw batches from the one that holds `from`, at most `max_bytes` unless the first batch alone
     /// is larger.
     ///
@@ -128,7 +136,9 @@ impl Log {
         let segments = self.segments.load();
         for segment in &segments[containing(&segments, from)..] {
             let visible = visible_bytes(segment, limit);
-            let Some(frame) = segment.find(from)? else { continue };
+            let Some(frame) = segment.find(from)? else {
+                continue;
+            };
             if frame.end() > visible {
                 break;
             }
@@ -143,7 +153,11 @@ impl Log {
     fn check_range(&self, from: i64) -> Result<Mark> {
         let (start, end) = (self.log_start_offset(), self.marks.lock().end);
         if from < start || from > end.offset {
-            return Err(StorageError::OffsetOutOfRange { requested: from, start, end: end.offset });
+            return Err(StorageError::OffsetOutOfRange {
+                requested: from,
+                start,
+                end: end.offset,
+            });
         }
         Ok(end)
     }
@@ -155,7 +169,13 @@ impl Log {
     /// [`StorageError::OffsetOutOfRange`]; the iterator's items carry I/O errors and damage.
     pub fn read(&self, from: i64) -> Result<Records<'_>> {
         self.check_range(from)?;
-        Ok(Records { log: self, next: from, end: self.acknowledged_end(), batch: Vec::new().into_iter(), failed: false })
+        Ok(Records {
+            log: self,
+            next: from,
+            end: self.acknowledged_end(),
+            batch: Vec::new().into_iter(),
+            failed: false,
+        })
     }
 
     /// The first record whose timestamp is at least `timestamp_ms` (Unix ms).
@@ -208,7 +228,9 @@ impl Log {
 
 /// Index of the segment that holds `offset`.
 pub(super) fn containing(segments: &[Arc<Segment>], offset: i64) -> usize {
-    segments.partition_point(|segment| segment.base_offset() <= offset).saturating_sub(1)
+    segments
+        .partition_point(|segment| segment.base_offset() <= offset)
+        .saturating_sub(1)
 }
 
 fn visible_bytes(segment: &Segment, limit: Mark) -> u64 {
@@ -219,32 +241,60 @@ fn visible_bytes(segment: &Segment, limit: Mark) -> u64 {
     }
 }
 
-fn file_slice(segment: &Segment, first: &Frame, visible: u64, max_bytes: usize) -> Result<LogSlice> {
+fn file_slice(
+    segment: &Segment,
+    first: &Frame,
+    visible: u64,
+    max_bytes: usize,
+) -> Result<LogSlice> {
     let first_batch_bytes = first.len as usize;
     let len = (visible - first.position).min(max_bytes.max(first_batch_bytes) as u64) as usize;
-    let bytes = SliceBytes::File { file: segment.file()?.clone(), position: first.position, len };
-    Ok(LogSlice { bytes, base_offset: first.base_offset, first_batch_bytes })
+    let bytes = SliceBytes::File {
+        file: segment.file()?.clone(),
+        position: first.position,
+        len,
+    };
+    Ok(LogSlice {
+        bytes,
+        base_offset: first.base_offset,
+        first_batch_bytes,
+    })
 }
 
 /// Most messages of a v1 segment that are put into one batch.
 const V1_MESSAGES_PER_BATCH: usize = 1000;
 
 /// v1 messages as one uncompressed v2 batch.
-fn converted_slice(segment: &Segment, first: &Frame, visible: u64, max_bytes: usize) -> Result<LogSlice> {
+fn converted_slice(
+    segment: &Segment,
+    first: &Frame,
+    visible: u64,
+    max_bytes: usize,
+) -> Result<LogSlice> {
     let mut walker = segment.walker_at(first)?;
     let mut builder = BatchBuilder::new().base_offset(first.base_offset);
     let context = |result: std::io::Result<Step>| result.context("read", segment.path());
     while let Step::Frame(frame) = context(walker.step())? {
-        let full = builder.len() >= V1_MESSAGES_PER_BATCH || builder.estimated_bytes() + frame.len as usize > max_bytes;
-        if frame.end() > visible || (builder.len() > 0 && full) {
+        let full = builder.len() >= V1_MESSAGES_PER_BATCH
+            || builder.estimated_bytes() + frame.len as usize > max_bytes;
+        if frame.end() > visible || (!builder.is_empty() && full) {
             break;
         }
         let record = read_v1(segment, &frame)?;
-        builder.push(record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), &record.headers)?;
+        builder.push(
+            record.timestamp_ms,
+            record.key.as_deref(),
+            record.value.as_deref(),
+            &record.headers,
+        )?;
     }
     let bytes = builder.build()?;
     let first_batch_bytes = bytes.len();
-    Ok(LogSlice { bytes: SliceBytes::Memory(bytes), base_offset: first.base_offset, first_batch_bytes })
+    Ok(LogSlice {
+        bytes: SliceBytes::Memory(bytes),
+        base_offset: first.base_offset,
+        first_batch_bytes,
+    })
 }
 
 fn read_v1(segment: &Segment, frame: &Frame) -> Result<Record> {
@@ -262,7 +312,8 @@ fn read_v1(segment: &Segment, frame: &Frame) -> Result<Record> {
 
 fn frame_bytes(segment: &Segment, frame: &Frame) -> Result<Bytes> {
     let mut bytes = vec![0; frame.len as usize];
-    read_exact_at(&**segment.file()?, &mut bytes, frame.position).context("read", segment.path())?;
+    read_exact_at(&**segment.file()?, &mut bytes, frame.position)
+        .context("read", segment.path())?;
     Ok(bytes.into())
 }
 
@@ -276,12 +327,18 @@ fn frame_records(segment: &Segment, frame: &Frame) -> Result<Vec<Record>> {
     let batch = Batch::split_first(&mut bytes)
         .map_err(|error| damaged(error.to_string()))?
         .ok_or_else(|| damaged("the batch is cut short".to_owned()))?;
-    batch.verify_crc().map_err(|error| damaged(error.to_string()))?;
+    batch
+        .verify_crc()
+        .map_err(|error| damaged(error.to_string()))?;
     if batch.header().is_control() {
         return Ok(Vec::new());
     }
-    let records = batch.records().map_err(|error| damaged(error.to_string()))?;
-    records.map(|record| record.map_err(|error| damaged(error.to_string()))).collect()
+    let records = batch
+        .records()
+        .map_err(|error| damaged(error.to_string()))?;
+    records
+        .map(|record| record.map_err(|error| damaged(error.to_string())))
+        .collect()
 }
 
 fn first_record(
@@ -290,17 +347,20 @@ fn first_record(
     wanted: impl Fn(i64, i64) -> bool,
 ) -> Result<Option<TimestampOffset>> {
     let records = frame_records(segment, frame)?;
-    Ok(records.into_iter().find(|record| wanted(record.offset, record.timestamp_ms)).map(|record| TimestampOffset {
-        timestamp_ms: record.timestamp_ms,
-        offset: record.offset,
-        leader_epoch: frame.leader_epoch().unwrap_or(-1),
-    }))
+    Ok(records
+        .into_iter()
+        .find(|record| wanted(record.offset, record.timestamp_ms))
+        .map(|record| TimestampOffset {
+            timestamp_ms: record.timestamp_ms,
+            offset: record.offset,
+            leader_epoch: frame.leader_epoch().unwrap_or(-1),
+        }))
 }
 
-/// Iterator over records; see [`Log::read`].
+/// Iterator over records; see [`crate::Log::read`].
 #[derive(Debug)]
 pub struct Records<'a> {
-    log: &'a Log,
+    log: &'a LogCore,
     next: i64,
     end: i64,
     batch: std::vec::IntoIter<Record>,
@@ -312,7 +372,9 @@ impl Records<'_> {
     fn refill(&mut self) -> Result<bool> {
         let segments = self.log.segments.load();
         for segment in &segments[containing(&segments, self.next)..] {
-            let Some(frame) = segment.find(self.next)? else { continue };
+            let Some(frame) = segment.find(self.next)? else {
+                continue;
+            };
             if frame.base_offset >= self.end {
                 return Ok(false);
             }
@@ -323,7 +385,12 @@ impl Records<'_> {
                 return Ok(true);
             }
             let wanted = self.next;
-            let skip = self.batch.as_slice().iter().take_while(|record| record.offset < wanted).count();
+            let skip = self
+                .batch
+                .as_slice()
+                .iter()
+                .take_while(|record| record.offset < wanted)
+                .count();
             self.batch.by_ref().take(skip).for_each(drop);
             self.next = frame.last_offset + 1;
             return Ok(true);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 
-use super::{Log, LogEvent, Mark};
+use super::{LogCore, LogEvent, Mark};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::FlushPolicy;
 use crate::disk::replace_file;
@@ -22,7 +22,7 @@ struct FlushTarget {
     sync_dir: bool,
 }
 
-impl Log {
+impl LogCore {
     /// Makes all that was appended durable.
     ///
     /// # Errors
@@ -35,7 +35,8 @@ impl Log {
     pub(super) fn flush_locked(&self, _flushing: &MutexGuard<'_, ()>) -> Result<()> {
         self.check_online()?;
         let target = self.flush_target();
-        if target.end.offset == self.durable_end() && target.segments.len() == 1 && !target.sync_dir {
+        if target.end.offset == self.durable_end() && target.segments.len() == 1 && !target.sync_dir
+        {
             return Ok(());
         }
         let started = Instant::now();
@@ -58,15 +59,25 @@ impl Log {
         let mut segments = std::mem::take(&mut writer.unsynced);
         segments.push(writer.active.clone());
         let sync_dir = std::mem::take(&mut writer.dir_changed);
-        FlushTarget { end: self.marks.lock().end, segments, sync_dir }
+        FlushTarget {
+            end: self.marks.lock().end,
+            segments,
+            sync_dir,
+        }
     }
 
     fn sync_target(&self, target: &FlushTarget) -> Result<()> {
         for segment in &target.segments {
-            segment.file()?.sync_data().context("sync", segment.path())?;
+            segment
+                .file()?
+                .sync_data()
+                .context("sync", segment.path())?;
         }
         if target.sync_dir {
-            self.env.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
+            self.env
+                .disk
+                .sync_dir(&self.dir)
+                .context("sync", &self.dir)?;
         }
         Ok(())
     }
@@ -95,13 +106,23 @@ impl Log {
 
     fn checkpoint_as(&self, clean: bool) -> Result<()> {
         let mut current = self.checkpoint.lock();
+        if !clean {
+            // The folder may have been given up while this waited for the lock.
+            self.check_open()?;
+        }
         let (end, active, producers, epochs) = {
             let mut writer = self.writer.lock();
             writer.checkpoint_queued = false;
             writer.bytes_since_checkpoint = 0;
-            let producers = (!writer.producers.by_id.is_empty()).then(|| producer_state::encode(&writer.producers));
+            let producers = (!writer.producers.by_id.is_empty())
+                .then(|| producer_state::encode(&writer.producers));
             let epochs = std::mem::take(&mut writer.epochs_changed).then(|| writer.epochs.clone());
-            (self.marks.lock().end, writer.active.clone(), producers, epochs)
+            (
+                self.marks.lock().end,
+                writer.active.clone(),
+                producers,
+                epochs,
+            )
         };
         self.flush()?;
         if let Some(epochs) = epochs {
@@ -131,7 +152,11 @@ impl Log {
     }
 
     /// Replaces the checkpoint on disk, then in memory.
-    pub(super) fn write_checkpoint(&self, current: &mut Checkpoint, next: Checkpoint) -> Result<()> {
+    pub(super) fn write_checkpoint(
+        &self,
+        current: &mut Checkpoint,
+        next: Checkpoint,
+    ) -> Result<()> {
         if *current != next {
             checkpoint::write(&*self.env.disk, &self.dir, &next)?;
             *current = next;
@@ -179,7 +204,7 @@ impl Log {
     }
 }
 
-impl Flushable for Log {
+impl Flushable for LogCore {
     fn work(&self, work: Work) {
         if self.check_open().is_err() {
             return;

@@ -12,7 +12,7 @@ use parking_lot::MutexGuard;
 
 use super::open::rebuild_producers;
 use super::read::containing;
-use super::{Log, LogEvent, Mark};
+use super::{LogCore, LogEvent, Mark};
 use crate::checkpoint::Checkpoint;
 use crate::config::LogConfig;
 use crate::error::{IoContext, Result, StorageError};
@@ -28,7 +28,7 @@ pub struct RetentionReport {
     pub bytes: u64,
 }
 
-impl Log {
+impl LogCore {
     /// Removes records from `offset` on, for good when this returns. A batch that holds `offset`
     /// goes whole, as in Kafka; the new end is returned.
     ///
@@ -44,7 +44,11 @@ impl Log {
             return Ok(end);
         }
         if offset < start {
-            return Err(StorageError::OffsetOutOfRange { requested: offset, start, end });
+            return Err(StorageError::OffsetOutOfRange {
+                requested: offset,
+                start,
+                end,
+            });
         }
         let new_end = self.cut_at(offset, &mut checkpoint)?;
         drop(flushing);
@@ -61,10 +65,22 @@ impl Log {
         let segment = segments[at].clone();
         let new_end = match segment.find(offset)? {
             Some(frame) => {
-                let offset = if frame.base_offset <= offset { frame.base_offset } else { offset };
-                Mark { offset, segment: segment.base_offset(), position: frame.position }
+                let offset = if frame.base_offset <= offset {
+                    frame.base_offset
+                } else {
+                    offset
+                };
+                Mark {
+                    offset,
+                    segment: segment.base_offset(),
+                    position: frame.position,
+                }
             }
-            None => Mark { offset, segment: segment.base_offset(), position: segment.size() },
+            None => Mark {
+                offset,
+                segment: segment.base_offset(),
+                position: segment.size(),
+            },
         };
         let lowered = Checkpoint {
             recovery_point: checkpoint.recovery_point.min(new_end.offset),
@@ -78,7 +94,9 @@ impl Log {
             },
             // The batch that goes may hold the log start.
             log_start: checkpoint.log_start.min(new_end.offset),
-            snapshot: checkpoint.snapshot.filter(|snapshot| *snapshot <= new_end.offset),
+            snapshot: checkpoint
+                .snapshot
+                .filter(|snapshot| *snapshot <= new_end.offset),
             clean: false,
         };
         let producers = rebuild_producers(&segments, at, new_end.position)?;
@@ -112,14 +130,19 @@ impl Log {
         let interval = self.config.load().index_interval_bytes;
         writer.pace = IndexPace::resume(interval, 0, segment.indexed_youngest()?);
         writer.written_ahead = new_end.position;
-        writer.unsynced.retain(|unsynced| unsynced.base_offset() < new_end.segment);
+        writer
+            .unsynced
+            .retain(|unsynced| unsynced.base_offset() < new_end.segment);
         drop(writer);
         // A crash in between leaves segments behind a hole, which recovery removes.
         for later in segments[at + 1..].iter().rev() {
             later.remove()?;
         }
         segment.truncate(new_end.offset, new_end.position)?;
-        self.env.disk.sync_dir(&self.dir).context("sync", &self.dir)?;
+        self.env
+            .disk
+            .sync_dir(&self.dir)
+            .context("sync", &self.dir)?;
         Ok(new_end)
     }
 
@@ -133,7 +156,11 @@ impl Log {
         let mut checkpoint = self.checkpoint.lock();
         let (start, end) = (self.log_start_offset(), self.acknowledged_end());
         if offset > end || offset < 0 {
-            return Err(StorageError::OffsetOutOfRange { requested: offset, start, end });
+            return Err(StorageError::OffsetOutOfRange {
+                requested: offset,
+                start,
+                end,
+            });
         }
         if offset > start {
             self.raise_log_start(offset, &mut checkpoint)?;
@@ -151,7 +178,10 @@ impl Log {
         let mut checkpoint = self.checkpoint.lock();
         let config = self.config.load_full();
         let segments = self.segments.load_full();
-        let facts = segments.iter().map(|segment| facts_of(segment)).collect::<Result<Vec<_>>>()?;
+        let facts = segments
+            .iter()
+            .map(|segment| facts_of(segment))
+            .collect::<Result<Vec<_>>>()?;
         let mut count = expired(&facts, &config, now_ms);
         // Nothing that is not acknowledged goes.
         let acknowledged = self.acknowledged_end();
@@ -174,14 +204,18 @@ impl Log {
 
     /// First offset behind segment `i`.
     fn end_of(&self, segments: &[Arc<Segment>], i: usize) -> i64 {
-        segments.get(i + 1).map_or_else(|| self.log_end_offset(), |next| next.base_offset())
+        segments
+            .get(i + 1)
+            .map_or_else(|| self.log_end_offset(), |next| next.base_offset())
     }
 
     /// Rolls the active segment over if nothing was appended since `segments` was looked at.
     fn roll_if_end(&self, config: &LogConfig, segments: &[Arc<Segment>]) -> Result<()> {
         let mut writer = self.writer.lock();
         let next_offset = writer.next_offset;
-        let same = segments.last().is_some_and(|last| Arc::ptr_eq(last, &writer.active));
+        let same = segments
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(last, &writer.active));
         if same && writer.active.size() > 0 {
             self.roll(&mut writer, config, config.format, next_offset)?;
         }
@@ -199,7 +233,11 @@ impl Log {
             self.flush()?;
         }
         let recovery_segment = checkpoint.segment;
-        let next = Checkpoint { log_start: offset, clean: false, ..**checkpoint };
+        let next = Checkpoint {
+            log_start: offset,
+            clean: false,
+            ..**checkpoint
+        };
         self.write_checkpoint(checkpoint, next)?;
         self.log_start.fetch_max(offset, Ordering::AcqRel);
         let gone: Vec<Arc<Segment>> = {
@@ -221,7 +259,10 @@ impl Log {
             self.segments.store(Arc::new(kept.to_vec()));
             gone
         };
-        let report = RetentionReport { segments: gone.len(), bytes: gone.iter().map(|segment| segment.size()).sum() };
+        let report = RetentionReport {
+            segments: gone.len(),
+            bytes: gone.iter().map(|segment| segment.size()).sum(),
+        };
         for segment in &gone {
             segment.remove()?;
         }

@@ -40,13 +40,24 @@ const BATCH_BYTES: usize = 64 << 10;
 /// # Errors
 /// [`crate::StorageError::Locked`] while the log is open, [`crate::StorageError::Damaged`] (the
 /// damaged segment is left as it was), or an I/O error.
-pub fn convert(dir: &Path, compression: Compression, mut progress: impl FnMut(u64)) -> Result<ConvertReport> {
+pub fn convert(
+    dir: &Path,
+    compression: Compression,
+    mut progress: impl FnMut(u64),
+) -> Result<ConvertReport> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let _lock = lock_dir(&*disk, dir)?;
     let mut report = ConvertReport::default();
     for segment in segments_of(&disk, dir)? {
         if segment.format() == Format::V1 && segment.size() > 0 {
-            convert_segment(&disk, dir, &segment, compression, &mut report, &mut progress)?;
+            convert_segment(
+                &disk,
+                dir,
+                &segment,
+                compression,
+                &mut report,
+                &mut progress,
+            )?;
         }
     }
     Ok(report)
@@ -61,22 +72,39 @@ fn convert_segment(
     progress: &mut impl FnMut(u64),
 ) -> Result<()> {
     let beside = segment.path().with_extension("log.tmp");
-    let target = disk.open(&beside, OpenMode::Create).context("create", &beside)?;
+    let target = disk
+        .open(&beside, OpenMode::Create)
+        .context("create", &beside)?;
     let mut written = 0;
     let mut emit = |builder: BatchBuilder| -> Result<()> {
         let bytes = builder.build()?;
-        target.write_all_at(&mut [IoSlice::new(&bytes)], written).context("write", &beside)?;
+        target
+            .write_all_at(&mut [IoSlice::new(&bytes)], written)
+            .context("write", &beside)?;
         written += bytes.len() as u64;
         Ok(())
     };
     let base = segment.base_offset();
-    let mut walker = Walker::new(&**segment.file()?, Format::V1, Depth::Checksum, 0, segment.size(), base);
-    let mut builder = BatchBuilder::new().base_offset(base).compression(compression, None);
+    let mut walker = Walker::new(
+        &**segment.file()?,
+        Format::V1,
+        Depth::Checksum,
+        0,
+        segment.size(),
+        base,
+    );
+    let mut builder = BatchBuilder::new()
+        .base_offset(base)
+        .compression(compression, None);
     loop {
         match walker.step().context("read", segment.path())? {
             Step::Frame(frame) => {
-                if builder.len() > 0 && builder.estimated_bytes() + frame.len as usize > BATCH_BYTES {
-                    let next = BatchBuilder::new().base_offset(frame.base_offset).compression(compression, None);
+                if !builder.is_empty()
+                    && builder.estimated_bytes() + frame.len as usize > BATCH_BYTES
+                {
+                    let next = BatchBuilder::new()
+                        .base_offset(frame.base_offset)
+                        .compression(compression, None);
                     emit(std::mem::replace(&mut builder, next))?;
                 }
                 push_message(segment, &frame, &mut builder)?;
@@ -87,7 +115,7 @@ fn convert_segment(
             Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
         }
     }
-    if builder.len() > 0 {
+    if !builder.is_empty() {
         emit(builder)?;
     }
     target.sync_data().context("sync", &beside)?;
@@ -99,7 +127,8 @@ fn convert_segment(
             other => other.context("remove", path)?,
         }
     }
-    disk.rename(&beside, segment.path()).context("replace", segment.path())?;
+    disk.rename(&beside, segment.path())
+        .context("replace", segment.path())?;
     disk.sync_dir(dir).context("sync", dir)?;
     report.segments += 1;
     report.bytes_before += segment.size();
@@ -109,10 +138,17 @@ fn convert_segment(
 
 fn push_message(segment: &Segment, frame: &Frame, builder: &mut BatchBuilder) -> Result<()> {
     let mut bytes = vec![0; frame.len as usize];
-    read_exact_at(&**segment.file()?, &mut bytes, frame.position).context("read", segment.path())?;
-    let damaged = |error: crate::record::RecordError| segment.damaged(frame.position, error.to_string());
+    read_exact_at(&**segment.file()?, &mut bytes, frame.position)
+        .context("read", segment.path())?;
+    let damaged =
+        |error: crate::record::RecordError| segment.damaged(frame.position, error.to_string());
     let message = v1::decode(&bytes.into()).map_err(damaged)?;
-    builder.push(message.timestamp_ms, message.key.as_deref(), message.value.as_deref(), &[])?;
+    builder.push(
+        message.timestamp_ms,
+        message.key.as_deref(),
+        message.value.as_deref(),
+        &[],
+    )?;
     Ok(())
 }
 
@@ -121,7 +157,12 @@ fn lower_recovery_point(disk: &Arc<dyn Disk>, dir: &Path, segment: i64) -> Resul
         && found.segment == segment
         && found.position > 0
     {
-        let lowered = Checkpoint { recovery_point: segment, position: 0, clean: false, ..found };
+        let lowered = Checkpoint {
+            recovery_point: segment,
+            position: 0,
+            clean: false,
+            ..found
+        };
         checkpoint::write(&**disk, dir, &lowered)?;
     }
     Ok(())

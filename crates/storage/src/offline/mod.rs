@@ -63,7 +63,9 @@ pub struct DumpedFrame {
 /// The segment files of a folder, ascending; or the one file that is named.
 fn segments_of(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<Segment>> {
     let (dir, only) = match path.extension() {
-        Some(extension) if extension == "log" => (path.parent().unwrap_or(Path::new(".")), path.file_name()),
+        Some(extension) if extension == "log" => {
+            (path.parent().unwrap_or(Path::new(".")), path.file_name())
+        }
         _ => (path, None),
     };
     let mut segments = Vec::new();
@@ -72,15 +74,28 @@ fn segments_of(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<Segment>> {
         if file.is_dir || !file.name.ends_with(".log") || !wanted {
             continue;
         }
-        let Some(base_offset) = parse_base_offset(&file.name) else { continue };
+        let Some(base_offset) = parse_base_offset(&file.name) else {
+            continue;
+        };
         let path = dir.join(&file.name);
         let handle = disk.open(&path, OpenMode::Read).context("open", &path)?;
         let format = detect_segment_format(&*handle, Format::V2).context("read", &path)?;
         let interval = LogConfig::default().index_interval_bytes;
-        segments.push(Segment::existing(disk, path, base_offset, format, file.len, interval));
+        segments.push(Segment::existing(
+            disk,
+            path,
+            base_offset,
+            format,
+            file.len,
+            interval,
+        ));
     }
     if segments.is_empty() {
-        return Err(StorageError::io("find segments in", path, std::io::ErrorKind::NotFound.into()));
+        return Err(StorageError::io(
+            "find segments in",
+            path,
+            std::io::ErrorKind::NotFound.into(),
+        ));
     }
     Ok(segments)
 }
@@ -101,13 +116,22 @@ pub fn total_bytes(path: &Path) -> Result<u64> {
 /// An I/O error; damage is part of the reports.
 pub fn verify(path: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<SegmentReport>> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    segments_of(&disk, path)?.iter().map(|segment| verify_segment(segment, &mut progress)).collect()
+    segments_of(&disk, path)?
+        .iter()
+        .map(|segment| verify_segment(segment, &mut progress))
+        .collect()
 }
 
 fn verify_segment(segment: &Segment, progress: &mut impl FnMut(u64)) -> Result<SegmentReport> {
     let (path, len) = (segment.path(), segment.size());
-    let mut walker =
-        Walker::new(&**segment.file()?, segment.format(), Depth::Checksum, 0, len, segment.base_offset());
+    let mut walker = Walker::new(
+        &**segment.file()?,
+        segment.format(),
+        Depth::Checksum,
+        0,
+        len,
+        segment.base_offset(),
+    );
     let mut report = SegmentReport {
         path: path.to_path_buf(),
         bytes: 0,
@@ -121,7 +145,10 @@ fn verify_segment(segment: &Segment, progress: &mut impl FnMut(u64)) -> Result<S
         match walker.step().context("read", path)? {
             Step::Frame(frame) => {
                 report.frames += 1;
-                report.records += frame.batch.as_ref().map_or(1, |header| header.record_count.max(0) as u64);
+                report.records += frame
+                    .batch
+                    .as_ref()
+                    .map_or(1, |header| header.record_count.max(0) as u64);
                 report.bytes = frame.end();
                 progress(frame.len);
             }
@@ -149,7 +176,14 @@ pub fn dump(path: &Path, from: i64, mut show: impl FnMut(DumpedFrame) -> bool) -
     for segment in segments_of(&disk, path)? {
         let file = segment.file()?;
         let base = segment.base_offset();
-        let mut walker = Walker::new(&**file, segment.format(), Depth::Header, 0, segment.size(), base);
+        let mut walker = Walker::new(
+            &**file,
+            segment.format(),
+            Depth::Header,
+            0,
+            segment.size(),
+            base,
+        );
         loop {
             match walker.step().context("read", segment.path())? {
                 Step::Frame(frame) if frame.last_offset < from => {}
@@ -185,15 +219,25 @@ fn dumped(segment: &Segment, walker: &mut Walker<'_>, frame: &Frame) -> Result<D
 ///
 /// # Errors
 /// [`StorageError::Locked`] while the log is open, [`StorageError::Damaged`], or an I/O error.
-pub fn repair_index(dir: &Path, index_interval_bytes: u32, mut progress: impl FnMut(u64)) -> Result<usize> {
+pub fn repair_index(
+    dir: &Path,
+    index_interval_bytes: u32,
+    mut progress: impl FnMut(u64),
+) -> Result<usize> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let _lock = lock_dir(&*disk, dir)?;
     let segments = segments_of(&disk, dir)?;
     for segment in &segments {
         let base = segment.base_offset();
         let mut builder = IndexBuilder::new(base, index_interval_bytes);
-        let mut walker =
-            Walker::new(&**segment.file()?, segment.format(), Depth::Header, 0, segment.size(), base);
+        let mut walker = Walker::new(
+            &**segment.file()?,
+            segment.format(),
+            Depth::Header,
+            0,
+            segment.size(),
+            base,
+        );
         loop {
             match walker.step().context("read", segment.path())? {
                 Step::Frame(frame) => {
@@ -204,7 +248,9 @@ pub fn repair_index(dir: &Path, index_interval_bytes: u32, mut progress: impl Fn
                 Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
             }
         }
-        builder.finish().store(&*disk, &IndexPaths::of(segment.path()))?;
+        builder
+            .finish()
+            .store(&*disk, &IndexPaths::of(segment.path()))?;
     }
     Ok(segments.len())
 }

@@ -63,7 +63,11 @@ pub(crate) enum Verdict {
     /// Append it.
     Append,
     /// It is in the log already: answer with what was answered then.
-    Duplicate { base_offset: i64, last_offset: i64, timestamp_ms: i64 },
+    Duplicate {
+        base_offset: i64,
+        last_offset: i64,
+        timestamp_ms: i64,
+    },
 }
 
 /// The state of every producer of one log.
@@ -78,7 +82,9 @@ impl ProducerStates {
         if !header.has_producer_id() || header.is_control() {
             return Ok(Verdict::Append);
         }
-        let Some(state) = self.by_id.get(&header.producer_id) else { return Ok(Verdict::Append) };
+        let Some(state) = self.by_id.get(&header.producer_id) else {
+            return Ok(Verdict::Append);
+        };
         if header.producer_epoch < state.epoch {
             return Err(StorageError::ProducerFenced {
                 producer_id: header.producer_id,
@@ -116,7 +122,10 @@ impl ProducerStates {
         if !header.has_producer_id() {
             return;
         }
-        let state = self.by_id.entry(header.producer_id).or_insert_with(|| ProducerState::new(header.producer_epoch));
+        let state = self
+            .by_id
+            .entry(header.producer_id)
+            .or_insert_with(|| ProducerState::new(header.producer_epoch));
         if header.producer_epoch > state.epoch {
             state.epoch = header.producer_epoch;
             state.batches.clear();
@@ -144,7 +153,9 @@ impl ProducerStates {
     /// Forgets producers whose last batch is older than `before_ms` and that have no open transaction.
     pub(crate) fn expire(&mut self, before_ms: i64) -> usize {
         let count = self.by_id.len();
-        self.by_id.retain(|_, state| state.current_txn_start.is_some() || state.last_timestamp_ms >= before_ms);
+        self.by_id.retain(|_, state| {
+            state.current_txn_start.is_some() || state.last_timestamp_ms >= before_ms
+        });
         count - self.by_id.len()
     }
 
@@ -180,7 +191,8 @@ impl ProducerState {
 
     fn find(&self, header: &BatchHeader) -> Option<&SentBatch> {
         self.batches.iter().find(|sent| {
-            sent.first_sequence == header.base_sequence && sent.last_sequence == header.last_sequence()
+            sent.first_sequence == header.base_sequence
+                && sent.last_sequence == header.last_sequence()
         })
     }
 }
@@ -221,13 +233,33 @@ mod tests {
             assert_eq!(states.check(&batch).unwrap(), Verdict::Append);
             states.record(&batch);
         }
-        let duplicate = Verdict::Duplicate { base_offset: 106, last_offset: 108, timestamp_ms: 5 };
-        assert_eq!(states.check(&header(1, 6, 3, 0)).unwrap(), duplicate, "fifth from the end");
+        let duplicate = Verdict::Duplicate {
+            base_offset: 106,
+            last_offset: 108,
+            timestamp_ms: 5,
+        };
+        assert_eq!(
+            states.check(&header(1, 6, 3, 0)).unwrap(),
+            duplicate,
+            "fifth from the end"
+        );
         let outside = states.check(&header(1, 3, 3, 0));
-        assert!(matches!(outside, Err(StorageError::OutOfOrderSequence { expected: 21, .. })), "out of the window");
+        assert!(
+            matches!(
+                outside,
+                Err(StorageError::OutOfOrderSequence { expected: 21, .. })
+            ),
+            "out of the window"
+        );
         assert!(states.check(&header(1, 24, 3, 0)).is_err(), "gap");
-        assert!(matches!(states.check(&header(0, 21, 1, 0)), Err(StorageError::ProducerFenced { current: 1, .. })));
-        assert!(states.check(&header(2, 5, 1, 0)).is_err(), "a new epoch begins with 0");
+        assert!(matches!(
+            states.check(&header(0, 21, 1, 0)),
+            Err(StorageError::ProducerFenced { current: 1, .. })
+        ));
+        assert!(
+            states.check(&header(2, 5, 1, 0)).is_err(),
+            "a new epoch begins with 0"
+        );
         assert_eq!(states.check(&header(2, 0, 1, 0)).unwrap(), Verdict::Append);
     }
 
@@ -236,7 +268,10 @@ mod tests {
         let mut states = ProducerStates::default();
         states.record(&header(0, i32::MAX - 1, 2, 0));
         assert_eq!(states.check(&header(0, 0, 1, 2)).unwrap(), Verdict::Append);
-        let stranger = BatchHeader { producer_id: NO_PRODUCER_ID, ..header(0, 9, 1, 0) };
+        let stranger = BatchHeader {
+            producer_id: NO_PRODUCER_ID,
+            ..header(0, 9, 1, 0)
+        };
         assert_eq!(states.check(&stranger).unwrap(), Verdict::Append);
         assert_eq!(states.expire(6), 1);
     }

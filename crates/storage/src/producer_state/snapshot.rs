@@ -81,7 +81,9 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<ProducerStates> {
         }
         take_older(&mut bytes, state)?;
     }
-    Some(ProducerStates { by_id: producers.into_iter().collect() })
+    Some(ProducerStates {
+        by_id: producers.into_iter().collect(),
+    })
 }
 
 /// The caller checked that an entry's bytes are there.
@@ -109,7 +111,11 @@ fn take_entry(bytes: &mut &[u8]) -> (i64, ProducerState) {
 /// Sequences wrap from `i32::MAX` to 0.
 fn first_sequence(last: i32, delta: i32) -> i32 {
     let first = i64::from(last) - i64::from(delta);
-    if first >= 0 { first as i32 } else { (first + (1 << 31)) as i32 }
+    if first >= 0 {
+        first as i32
+    } else {
+        (first + (1 << 31)) as i32
+    }
 }
 
 fn take_older(bytes: &mut &[u8], state: &mut ProducerState) -> Option<()> {
@@ -138,7 +144,10 @@ mod tests {
     fn round_trip_and_damage() {
         let mut states = ProducerStates::default();
         for id in 0..3 {
-            let state = states.by_id.entry(id).or_insert_with(|| ProducerState::new(4));
+            let state = states
+                .by_id
+                .entry(id)
+                .or_insert_with(|| ProducerState::new(4));
             for i in 0..=id as i32 {
                 state.batches.push_back(SentBatch {
                     first_sequence: i * 2,
