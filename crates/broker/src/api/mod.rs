@@ -1,8 +1,20 @@
 //! One file per API. A handler is `async fn handle(ctx: &Context, request: XRequest) -> XResponse`:
 //! errors go into the response, nothing blocks (see [`Context::blocking`]).
 
+pub mod alter_configs;
 pub mod api_versions;
 pub mod authorized;
+mod configs;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_records;
+pub mod delete_topics;
+pub mod describe_configs;
+pub mod describe_log_dirs;
+pub mod describe_producers;
+pub mod describe_topic_partitions;
+pub mod incremental_alter_configs;
+pub mod list_partition_reassignments;
 pub mod metadata;
 
 use std::sync::Arc;
@@ -14,6 +26,11 @@ use crate::net::ConnectionInfo;
 use crate::net::reply::Outcome;
 use crate::protocol::{ProtocolError, RawRequest};
 use crate::state::BrokerState;
+
+/// Text for a response.
+fn text(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}
 
 /// What a handler knows besides its request.
 #[derive(Clone)]
@@ -64,6 +81,19 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
     match raw.api {
         ApiKey::ApiVersions => answer!(ctx, raw, api_versions::handle),
         ApiKey::Metadata => answer!(ctx, raw, metadata::handle),
+        ApiKey::CreateTopics => answer!(ctx, raw, create_topics::handle),
+        ApiKey::DeleteTopics => answer!(ctx, raw, delete_topics::handle),
+        ApiKey::DeleteRecords => answer!(ctx, raw, delete_records::handle),
+        ApiKey::DescribeConfigs => answer!(ctx, raw, describe_configs::handle),
+        ApiKey::AlterConfigs => answer!(ctx, raw, alter_configs::handle),
+        ApiKey::DescribeLogDirs => answer!(ctx, raw, describe_log_dirs::handle),
+        ApiKey::CreatePartitions => answer!(ctx, raw, create_partitions::handle),
+        ApiKey::IncrementalAlterConfigs => answer!(ctx, raw, incremental_alter_configs::handle),
+        ApiKey::ListPartitionReassignments => {
+            answer!(ctx, raw, list_partition_reassignments::handle)
+        }
+        ApiKey::DescribeProducers => answer!(ctx, raw, describe_producers::handle),
+        ApiKey::DescribeTopicPartitions => answer!(ctx, raw, describe_topic_partitions::handle),
         other => Err(ProtocolError::UnknownApi(other as i16)),
     }
 }

@@ -1,0 +1,69 @@
+//! AlterConfigs (key 33): replaces all settings of a resource (KIP-133; superseded by
+//! IncrementalAlterConfigs, but old tools send it).
+
+use dlog_metadata::{ConfigResource, MetadataImage};
+use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
+
+use super::configs::resource;
+use super::{Context, text};
+use crate::state::BrokerState;
+use crate::topics::TopicError;
+
+/// Answers AlterConfigs.
+pub async fn handle(ctx: &Context, request: AlterConfigsRequest) -> AlterConfigsResponse {
+    let AlterConfigsRequest {
+        resources,
+        validate_only,
+        ..
+    } = request;
+    let responses = ctx
+        .blocking(move |state| {
+            let answer = |asked: &AlterConfigsResource| {
+                let answer = AlterConfigsResourceResponse::default()
+                    .with_resource_type(asked.resource_type)
+                    .with_resource_name(asked.resource_name.clone());
+                match replace(state, asked, validate_only) {
+                    Ok(()) => answer,
+                    Err(error) => answer
+                        .with_error_code(error.code.code())
+                        .with_error_message(Some(text(&error.message))),
+                }
+            };
+            resources.iter().map(answer).collect()
+        })
+        .await;
+    AlterConfigsResponse::default().with_responses(responses)
+}
+
+fn replace(
+    state: &BrokerState,
+    asked: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), TopicError> {
+    let resource = resource(asked.resource_type, &asked.resource_name)?;
+    let mut changes: Vec<(String, Option<String>)> = set_now(&state.image(), &resource)
+        .into_iter()
+        .filter(|name| asked.configs.iter().all(|config| *config.name != **name))
+        .map(|name| (name, None))
+        .collect();
+    for config in &asked.configs {
+        changes.push((
+            config.name.to_string(),
+            config.value.as_ref().map(ToString::to_string),
+        ));
+    }
+    state.change_configs(&resource, &changes, validate_only)
+}
+
+/// Names of the settings that are set on a resource.
+fn set_now(image: &MetadataImage, resource: &ConfigResource) -> Vec<String> {
+    let configs = match resource {
+        ConfigResource::Topic(name) => image.topic(name).map(|topic| &topic.configs),
+        ConfigResource::Broker(node) => image.broker_configs(*node),
+    };
+    configs
+        .map(|configs| configs.keys().cloned().collect())
+        .unwrap_or_default()
+}

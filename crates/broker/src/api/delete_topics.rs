@@ -1,0 +1,71 @@
+//! DeleteTopics (key 20): by name, or from version 6 by topic id too (KIP-516).
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
+use uuid::Uuid;
+
+use super::{Context, text};
+use crate::state::BrokerState;
+use crate::topics::TopicError;
+
+/// Answers DeleteTopics.
+pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let asked: Vec<DeleteTopicState> = if ctx.version >= 6 {
+        request.topics
+    } else {
+        request
+            .topic_names
+            .into_iter()
+            .map(|name| DeleteTopicState::default().with_name(Some(name)))
+            .collect()
+    };
+    let responses = ctx
+        .blocking(move |state| asked.iter().map(|topic| delete(state, topic)).collect())
+        .await;
+    DeleteTopicsResponse::default().with_responses(responses)
+}
+
+fn delete(state: &BrokerState, asked: &DeleteTopicState) -> DeletableTopicResult {
+    let answer = DeletableTopicResult::default()
+        .with_name(asked.name.clone())
+        .with_topic_id(asked.topic_id);
+    let deleted = find(state, asked).and_then(|(id, name)| {
+        state.delete_topic(id)?;
+        Ok((id, name))
+    });
+    match deleted {
+        Ok((id, name)) => answer
+            .with_topic_id(id)
+            .with_name(Some(kafka_protocol::messages::TopicName(text(name)))),
+        Err(error) => answer
+            .with_error_code(error.code.code())
+            .with_error_message(Some(text(&error.message))),
+    }
+}
+
+fn find(state: &BrokerState, asked: &DeleteTopicState) -> Result<(Uuid, String), TopicError> {
+    let image = state.image();
+    let found = match &asked.name {
+        Some(_) if !asked.topic_id.is_nil() => {
+            return Err(TopicError::new(
+                ResponseError::InvalidRequest,
+                "You may not specify both topic name and topic id.",
+            ));
+        }
+        Some(name) => image
+            .topic(name)
+            .ok_or(ResponseError::UnknownTopicOrPartition),
+        None => image
+            .topic_by_id(asked.topic_id)
+            .ok_or(ResponseError::UnknownTopicId),
+    };
+    match found {
+        Ok(topic) => Ok((topic.id, topic.name.to_string())),
+        Err(code) => Err(TopicError::new(
+            code,
+            "This server does not host this topic.",
+        )),
+    }
+}

@@ -1,0 +1,82 @@
+//! DescribeLogDirs (key 35): sizes of partitions and of the disk (KIP-113, KIP-827).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
+
+use super::{Context, text};
+use crate::partitions::HostedTopic;
+use crate::state::BrokerState;
+
+/// Answers DescribeLogDirs.
+pub async fn handle(ctx: &Context, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+    let result = ctx.blocking(move |state| describe(state, &request)).await;
+    DescribeLogDirsResponse::default().with_results(vec![result])
+}
+
+fn describe(state: &BrokerState, request: &DescribeLogDirsRequest) -> DescribeLogDirsResult {
+    let dir = &state.config.data_dir;
+    let mut hosted = state.partitions.topics();
+    hosted.sort_by(|a, b| a.name.cmp(&b.name));
+    let topics = hosted.iter().filter_map(|topic| described(request, topic));
+    let (total_bytes, usable_bytes) = disk_space(dir);
+    DescribeLogDirsResult::default()
+        .with_log_dir(text(dir.display().to_string()))
+        .with_topics(topics.collect())
+        .with_total_bytes(total_bytes)
+        .with_usable_bytes(usable_bytes)
+}
+
+/// The partitions of a topic that were asked for; `None` when none was.
+fn described(
+    request: &DescribeLogDirsRequest,
+    topic: &Arc<HostedTopic>,
+) -> Option<DescribeLogDirsTopic> {
+    let asked = request.topics.as_ref().map(|topics| {
+        topics
+            .iter()
+            .filter(|asked| *asked.topic.0 == *topic.name)
+            .flat_map(|asked| asked.partitions.iter())
+    });
+    let asked: Option<Vec<i32>> = asked.map(|indexes| indexes.copied().collect());
+    let partitions: Vec<_> = topic
+        .partitions
+        .iter()
+        .filter(|partition| {
+            asked
+                .as_ref()
+                .is_none_or(|indexes| indexes.contains(&partition.index))
+        })
+        .filter_map(|partition| {
+            let size = partition.log().ok()?.size_bytes();
+            Some(
+                DescribeLogDirsPartition::default()
+                    .with_partition_index(partition.index)
+                    .with_partition_size(i64::try_from(size).unwrap_or(i64::MAX)),
+            )
+        })
+        .collect();
+    let answer = DescribeLogDirsTopic::default().with_name(TopicName(text(&*topic.name)));
+    (!partitions.is_empty()).then(|| answer.with_partitions(partitions))
+}
+
+/// Total and usable bytes of the file system, -1 when it cannot be asked.
+fn disk_space(dir: &Path) -> (i64, i64) {
+    match rustix::fs::statvfs(dir) {
+        Ok(stat) => {
+            let bytes = |blocks: u64| {
+                i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX)
+            };
+            (bytes(stat.f_blocks), bytes(stat.f_bavail))
+        }
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, code = ResponseError::KafkaStorageError.code(), "the file system does not tell its size");
+            (-1, -1)
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! FindCoordinator (key 10): on a single node, this node.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Context;
+
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+
+/// Versions from this one on ask for several coordinators at once (KIP-699).
+const BATCHED: i16 = 4;
+
+/// Answers FindCoordinator.
+pub async fn handle(ctx: &Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
+    if ctx.version >= BATCHED {
+        let found = request.coordinator_keys.into_iter().map(|key| find(ctx, request.key_type, key));
+        return FindCoordinatorResponse::default().with_coordinators(found.collect());
+    }
+    let found = find(ctx, request.key_type, request.key);
+    FindCoordinatorResponse::default()
+        .with_error_code(found.error_code)
+        .with_error_message(found.error_message)
+        .with_node_id(found.node_id)
+        .with_host(found.host)
+        .with_port(found.port)
+}
+
+fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
+    let refuse = |key, error: ResponseError, message: &'static str| {
+        Coordinator::default()
+            .with_key(key)
+            .with_node_id(BrokerId(-1))
+            .with_port(-1)
+            .with_error_code(error.code())
+            .with_error_message(Some(StrBytes::from_static_str(message)))
+    };
+    match key_type {
+        GROUP => {
+            let endpoint = &ctx.connection.endpoint;
+            Coordinator::default()
+                .with_key(key)
+                .with_node_id(BrokerId(ctx.state.node_id()))
+                .with_host(StrBytes::from_string(endpoint.host.clone()))
+                .with_port(i32::from(endpoint.port))
+                .with_error_message((ctx.version >= BATCHED).then(StrBytes::new))
+        }
+        TRANSACTION => refuse(
+            key,
+            ResponseError::TransactionalIdAuthorizationFailed,
+            "This server does not offer transactions.",
+        ),
+        _ => refuse(key, ResponseError::InvalidRequest, "There is no coordinator of this type."),
+    }
+}

@@ -1,0 +1,149 @@
+//! IncrementalAlterConfigs (key 44): sets, removes, appends to and subtracts from settings (KIP-339).
+
+use dlog_metadata::configs::{self, ConfigDef, ConfigKind, broker, split_list, topic};
+use dlog_metadata::{ConfigResource, MetadataImage};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
+
+use super::configs::resource;
+use super::{Context, text};
+use crate::state::BrokerState;
+use crate::topics::TopicError;
+
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+const APPEND: i8 = 2;
+const SUBTRACT: i8 = 3;
+
+/// Answers IncrementalAlterConfigs.
+pub async fn handle(
+    ctx: &Context,
+    request: IncrementalAlterConfigsRequest,
+) -> IncrementalAlterConfigsResponse {
+    let IncrementalAlterConfigsRequest {
+        resources,
+        validate_only,
+        ..
+    } = request;
+    let responses = ctx
+        .blocking(move |state| {
+            let answer = |asked: &AlterConfigsResource| {
+                let answer = AlterConfigsResourceResponse::default()
+                    .with_resource_type(asked.resource_type)
+                    .with_resource_name(asked.resource_name.clone());
+                match alter(state, asked, validate_only) {
+                    Ok(()) => answer,
+                    Err(error) => answer
+                        .with_error_code(error.code.code())
+                        .with_error_message(Some(text(&error.message))),
+                }
+            };
+            resources.iter().map(answer).collect()
+        })
+        .await;
+    IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+fn alter(
+    state: &BrokerState,
+    asked: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), TopicError> {
+    let resource = resource(asked.resource_type, &asked.resource_name)?;
+    let image = state.image();
+    let mut changes = Vec::with_capacity(asked.configs.len());
+    for config in &asked.configs {
+        if asked
+            .configs
+            .iter()
+            .filter(|other| other.name == config.name)
+            .count()
+            > 1
+        {
+            let message = format!("Error due to duplicate config keys: {}", config.name);
+            return Err(TopicError::new(ResponseError::InvalidRequest, message));
+        }
+        changes.push((
+            config.name.to_string(),
+            new_value(state, &image, &resource, config)?,
+        ));
+    }
+    state.change_configs(&resource, &changes, validate_only)
+}
+
+/// The value that the setting gets; `None` removes it.
+fn new_value(
+    state: &BrokerState,
+    image: &MetadataImage,
+    resource: &ConfigResource,
+    config: &AlterableConfig,
+) -> Result<Option<String>, TopicError> {
+    let given = || {
+        config.value.as_deref().map(str::to_owned).ok_or_else(|| {
+            TopicError::new(
+                ResponseError::InvalidRequest,
+                format!("Null value not supported for : {}", config.name),
+            )
+        })
+    };
+    match config.config_operation {
+        SET => given().map(Some),
+        DELETE => Ok(None),
+        APPEND => {
+            let mut words = list(state, image, resource, &config.name)?;
+            for word in split_list(&given()?) {
+                if !words.iter().any(|have| have == word) {
+                    words.push(word.to_owned());
+                }
+            }
+            Ok(Some(words.join(",")))
+        }
+        SUBTRACT => {
+            let mut words = list(state, image, resource, &config.name)?;
+            let given = given()?;
+            words.retain(|word| !split_list(&given).any(|gone| gone == word));
+            Ok(Some(words.join(",")))
+        }
+        other => Err(TopicError::new(
+            ResponseError::InvalidRequest,
+            format!("Unknown config operation {other}"),
+        )),
+    }
+}
+
+/// The words that a list setting has now.
+fn list(
+    state: &BrokerState,
+    image: &MetadataImage,
+    resource: &ConfigResource,
+    name: &str,
+) -> Result<Vec<String>, TopicError> {
+    let def: Option<&'static ConfigDef> = match resource {
+        ConfigResource::Topic(_) => topic::find(name),
+        ConfigResource::Broker(_) => broker::find(name),
+    };
+    let def = def.ok_or_else(|| {
+        TopicError::new(
+            ResponseError::InvalidConfig,
+            format!("Unknown config name: {name}"),
+        )
+    })?;
+    if def.kind != ConfigKind::List {
+        let message = format!("Config value append is not allowed for config key: {name}");
+        return Err(TopicError::new(ResponseError::InvalidConfig, message));
+    }
+    let resolved = match resource {
+        ConfigResource::Topic(topic) => {
+            let set = image.topic(topic).map(|topic| &topic.configs);
+            configs::resolve_topic(def, set, image, state.node_id(), &state.statics)
+        }
+        ConfigResource::Broker(node) => configs::resolve_broker(def, image, *node, &state.statics),
+    };
+    Ok(split_list(resolved.value().unwrap_or_default())
+        .map(str::to_owned)
+        .collect())
+}

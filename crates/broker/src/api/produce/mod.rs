@@ -1,0 +1,230 @@
+//! Produce (key 0): checks each batch, appends it at once, answers when it is acknowledged.
+//!
+//! The appends of a request happen when it is its turn; what waits is the reply. So the requests that
+//! a client has in flight are appended one after the other and share a flush.
+
+mod check;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dlog_storage::record::TimestampType;
+use dlog_storage::{Acknowledged, AppendMode, StorageError};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse};
+use kafka_protocol::protocol::StrBytes;
+
+use super::Context;
+use crate::error::storage_error_code;
+use crate::net::reply::{Outcome, Reply};
+use crate::partitions::{HostedTopic, Partition};
+use crate::protocol::{ProtocolError, RawRequest, encode_reply};
+use check::Refusal;
+
+/// Versions from this one on name topics by id.
+const TOPIC_IDS: i16 = 13;
+
+/// An append whose acknowledgement is waited for, and where its result is in the response.
+struct Wait {
+    topic: usize,
+    partition: usize,
+    acknowledged: Acknowledged,
+}
+
+/// Answers Produce.
+///
+/// # Errors
+/// [`ProtocolError`] for a malformed request.
+pub fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    let request: ProduceRequest = raw.decode()?;
+    let acks = request.acks;
+    let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
+    let now_ms = ctx.state.now_ms();
+    let mut waits = Vec::new();
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    let refusal = refuse_all(&request);
+    for (at, topic) in request.topic_data.into_iter().enumerate() {
+        let mut appending = Appending { ctx, acks, now_ms, topic: at, waits: &mut waits };
+        responses.push(appending.topic(topic, refusal.as_ref()));
+    }
+    let failed = responses.iter().flat_map(|t| &t.partition_responses).any(|p| p.error_code != 0);
+    if acks == 0 {
+        return Ok(if failed { Outcome::Close } else { Outcome::Silent });
+    }
+    let mut response = ProduceResponse::default().with_responses(responses);
+    let (version, correlation_id) = (raw.version, raw.correlation_id);
+    if waits.is_empty() {
+        return reply(version, correlation_id, &response).map(Outcome::Ready);
+    }
+    Ok(Outcome::Pending(Box::pin(async move {
+        let all = acknowledge(&mut response, waits);
+        if tokio::time::timeout(timeout, all).await.is_err() {
+            time_out(&mut response);
+        }
+        reply(version, correlation_id, &response).unwrap_or_else(|error| {
+            tracing::error!(%error, "a produce response was lost");
+            Reply::default()
+        })
+    })))
+}
+
+/// A reason to refuse every batch of the request.
+fn refuse_all(request: &ProduceRequest) -> Option<Refusal> {
+    if !matches!(request.acks, -1..=1) {
+        return Some(Refusal::new(ResponseError::InvalidRequiredAcks, "acks must be -1, 0 or 1"));
+    }
+    request.transactional_id.as_ref().map(|_| {
+        Refusal::new(
+            ResponseError::TransactionalIdAuthorizationFailed,
+            "this server does not offer transactions",
+        )
+    })
+}
+
+fn reply(version: i16, correlation_id: i32, response: &ProduceResponse) -> Result<Reply, ProtocolError> {
+    let mut reply = encode_reply(ApiKey::Produce, version, correlation_id, response)?;
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    reply.errors.extend(partitions.map(|p| p.error_code).filter(|&code| code != 0));
+    Ok(reply)
+}
+
+async fn acknowledge(response: &mut ProduceResponse, waits: Vec<Wait>) {
+    for wait in waits {
+        let result = wait.acknowledged.await;
+        let slot = &mut response.responses[wait.topic].partition_responses[wait.partition];
+        // Marks the slot as settled, should the others not be in time.
+        slot.error_code = 0;
+        if let Err(error) = result {
+            tracing::error!(%error, "an append was not acknowledged");
+            fail(slot, &Refusal::new(storage_error_code(&error), error.to_string()));
+        }
+    }
+}
+
+/// Appends that were not acknowledged in time were marked so from the start.
+fn time_out(response: &mut ProduceResponse) {
+    for slot in response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+        if slot.error_code == ResponseError::RequestTimedOut.code() {
+            slot.base_offset = -1;
+            slot.log_append_time_ms = -1;
+        }
+    }
+}
+
+fn fail(slot: &mut PartitionProduceResponse, refusal: &Refusal) {
+    slot.error_code = refusal.code.code();
+    slot.base_offset = -1;
+    slot.log_append_time_ms = -1;
+    slot.error_message = Some(StrBytes::from_string(refusal.message.clone()));
+    slot.record_errors = refusal
+        .records
+        .iter()
+        .map(|(index, message)| {
+            BatchIndexAndErrorMessage::default()
+                .with_batch_index(*index)
+                .with_batch_index_error_message(Some(StrBytes::from_string(message.clone())))
+        })
+        .collect();
+}
+
+/// The appends of one topic of a request.
+struct Appending<'a> {
+    ctx: &'a Context,
+    acks: i16,
+    now_ms: i64,
+    topic: usize,
+    waits: &'a mut Vec<Wait>,
+}
+
+impl Appending<'_> {
+    fn topic(&mut self, data: TopicProduceData, refusal: Option<&Refusal>) -> TopicProduceResponse {
+        let by_id = self.ctx.version >= TOPIC_IDS;
+        let hosted = if by_id {
+            self.ctx.state.partitions.topic_by_id(data.topic_id)
+        } else {
+            self.ctx.state.partitions.topic(&data.name)
+        };
+        let mut slots = Vec::with_capacity(data.partition_data.len());
+        for (at, partition) in data.partition_data.into_iter().enumerate() {
+            let index = partition.index;
+            let appended = match (&hosted, refusal) {
+                (_, Some(refusal)) => Err(refusal.clone()),
+                (None, None) if by_id => Err(ResponseError::UnknownTopicId.into()),
+                (None, None) => Err(ResponseError::UnknownTopicOrPartition.into()),
+                (Some(topic), None) => self.partition(topic, at, partition),
+            };
+            slots.push(appended.unwrap_or_else(|refusal| {
+                tracing::debug!(connection = self.ctx.connection.id, topic = %data.name.0, partition = index, code = ?refusal.code, message = refusal.message, "batch refused");
+                let mut slot = PartitionProduceResponse::default().with_index(index).with_log_start_offset(-1);
+                fail(&mut slot, &refusal);
+                slot
+            }));
+        }
+        TopicProduceResponse::default()
+            .with_name(data.name)
+            .with_topic_id(data.topic_id)
+            .with_partition_responses(slots)
+    }
+
+    fn partition(
+        &mut self,
+        topic: &HostedTopic,
+        at: usize,
+        data: PartitionProduceData,
+    ) -> Result<PartitionProduceResponse, Refusal> {
+        let partition = topic.partition(data.index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let settings = topic.settings.load();
+        // This node is the only replica there is.
+        if self.acks == -1 && settings.min_insync_replicas > 1 {
+            let message = format!(
+                "The size of the current ISR Set({}) is insufficient to satisfy the min.isr requirement of {} for partition {}-{}",
+                self.ctx.state.node_id(),
+                settings.min_insync_replicas,
+                topic.name,
+                data.index
+            );
+            return Err(Refusal::new(ResponseError::NotEnoughReplicas, message));
+        }
+        let batch = check::check(data.records, self.ctx.version, &settings, self.now_ms)?;
+        let (bytes, records) = (batch.bytes.len(), batch.records);
+        let appended = self.append(partition, batch.bytes, settings.timestamp_type)?;
+        topic.metrics.bytes_in.inc_by(bytes as u64);
+        topic.metrics.messages_in.inc_by(records);
+        let mut slot = PartitionProduceResponse::default()
+            .with_index(data.index)
+            .with_base_offset(appended.base_offset)
+            .with_log_append_time_ms(appended.log_append_time_ms.unwrap_or(-1))
+            .with_log_start_offset(appended.log_start_offset);
+        if self.acks != 0 {
+            let acknowledged = partition.log()?.acknowledged(appended.last_offset);
+            if !acknowledged.is_ready() {
+                // Stands until the acknowledgement takes it away.
+                slot.error_code = ResponseError::RequestTimedOut.code();
+                self.waits.push(Wait { topic: self.topic, partition: at, acknowledged });
+            }
+        }
+        Ok(slot)
+    }
+
+    fn append(
+        &self,
+        partition: &Arc<Partition>,
+        bytes: bytes::Bytes,
+        timestamp_type: TimestampType,
+    ) -> Result<dlog_storage::Appended, Refusal> {
+        let mode = AppendMode::Leader {
+            leader_epoch: partition.leader_epoch(),
+            log_append_time: (timestamp_type == TimestampType::LogAppendTime).then_some(self.now_ms),
+        };
+        partition.log()?.append_batches(bytes, mode).map_err(|error| {
+            if matches!(error, StorageError::Io { .. } | StorageError::Offline { .. } | StorageError::Damaged { .. }) {
+                tracing::error!(topic = %partition.topic, partition = partition.index, %error, "append failed");
+            }
+            Refusal::new(storage_error_code(&error), error.to_string())
+        })
+    }
+}
