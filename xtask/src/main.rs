@@ -1,2 +1,57 @@
-//! Placeholder
-fn main(){}
+//! `cargo xtask`: everything that is automated, in Rust.
+//!
+//! One module per command. [`steps`] runs what a command consists of, says what it does, and ends
+//! with a summary; a command fails when one of its steps does, but runs the others first.
+
+mod deny;
+mod lint;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::steps::Steps;
+
+/// Automation of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Installs what the tests need into the target folder, then runs all of them.
+    Test(test::TestOptions),
+    /// Checks format, lints, documentation and dependencies.
+    Lint,
+    /// Checks licences, banned and duplicate crates and their sources against deny.toml.
+    Deny,
+    /// Everything that must pass before a change is merged: test --all, then lint.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let root = match steps::workspace_root() {
+        Ok(root) => root,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut steps = Steps::new(root);
+    match arguments.command {
+        Command::Test(options) => test::run(&mut steps, &options),
+        Command::Lint => lint::run(&mut steps),
+        Command::Deny => deny::run(&mut steps),
+        Command::Ci => {
+            test::run(&mut steps, &test::TestOptions { all: true });
+            lint::run(&mut steps);
+        }
+    }
+    steps.finish()
+}

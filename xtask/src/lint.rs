@@ -1,0 +1,34 @@
+//! `cargo xtask lint`: format, clippy and rustdoc with warnings denied, dependencies.
+
+use crate::deny;
+use crate::steps::{Steps, cargo};
+
+/// Runs all checks that need no test run.
+pub fn run(steps: &mut Steps) {
+    steps.step("format", |root| {
+        cargo(root, &["fmt", "--all", "--", "--check"], &[])
+    });
+    steps.step("clippy", |root| {
+        let arguments = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        cargo(root, &arguments, &[])
+    });
+    steps.step("rustdoc", |root| {
+        let arguments = [
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+            "--locked",
+        ];
+        cargo(root, &arguments, &[("RUSTDOCFLAGS", "-D warnings")])
+    });
+    deny::run(steps);
+}
