@@ -1,0 +1,2 @@
+//! Placeholder so that the manifest is complete; replaced below.
+fn main() {}
