@@ -12,12 +12,14 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
 use crate::error::{BrokerError, Result};
 use crate::identity;
 use crate::metrics::Metrics;
 use crate::net::listener::{self, BoundListener};
 use crate::partitions::{self, Partitions, Upkeep};
+use crate::producer_ids::ProducerIds;
 use crate::state::BrokerState;
 
 /// A running server. Dropping it without [`Broker::shutdown`] is a crash: nothing acknowledged is lost,
@@ -254,6 +256,11 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         env,
         metadata,
         partitions: Partitions::default(),
+        fetch_sessions: FetchSessions::new(
+            config.fetch_session_cache_slots,
+            config.min_fetch_session_eviction_ms,
+        ),
+        producer_ids: ProducerIds::default(),
         metrics,
         connections: Arc::default(),
         deleted_folders: deleted_folders.clone(),

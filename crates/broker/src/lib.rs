@@ -20,6 +20,7 @@ pub mod identity;
 pub mod metrics;
 pub mod net;
 pub mod partitions;
+pub mod producer_ids;
 pub mod protocol;
 pub mod state;
 pub mod topics;

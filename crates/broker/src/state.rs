@@ -7,11 +7,13 @@ use dlog_metadata::{LocalMetadataLog, MetadataImage};
 use dlog_storage::LogEnv;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::net::listener::ConnectionCounts;
 use crate::partitions::{DeletedFolder, Partitions};
+use crate::producer_ids::ProducerIds;
 
 /// The state of a running server.
 pub struct BrokerState {
@@ -27,6 +29,10 @@ pub struct BrokerState {
     pub metadata: LocalMetadataLog,
     /// The partitions on this node.
     pub partitions: Partitions,
+    /// Incremental fetch sessions.
+    pub fetch_sessions: FetchSessions,
+    /// Where producer ids come from.
+    pub producer_ids: ProducerIds,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.

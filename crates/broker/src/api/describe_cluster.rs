@@ -16,7 +16,9 @@ pub async fn handle(ctx: &Context, request: DescribeClusterRequest) -> DescribeC
     if ctx.version >= 1 && request.endpoint_type != BROKERS {
         return DescribeClusterResponse::default()
             .with_error_code(ResponseError::Unknown(MISMATCHED_ENDPOINT_TYPE).code())
-            .with_error_message(Some(StrBytes::from_static_str("This is an endpoint of brokers.")))
+            .with_error_message(Some(StrBytes::from_static_str(
+                "This is an endpoint of brokers.",
+            )))
             .with_endpoint_type(BROKERS)
             .with_cluster_id(StrBytes::from_string(ctx.state.identity.cluster_id.clone()));
     }
@@ -37,7 +39,11 @@ pub async fn handle(ctx: &Context, request: DescribeClusterRequest) -> DescribeC
         .with_cluster_id(StrBytes::from_string(ctx.state.identity.cluster_id.clone()))
         .with_controller_id(BrokerId(ctx.state.node_id()))
         .with_brokers(brokers.collect())
-        .with_cluster_authorized_operations(if wants_operations { ALL_CLUSTER_OPERATIONS } else { NOT_ASKED })
+        .with_cluster_authorized_operations(if wants_operations {
+            ALL_CLUSTER_OPERATIONS
+        } else {
+            NOT_ASKED
+        })
 }
 
 /// Kafka's error for a request sent to the wrong kind of endpoint.

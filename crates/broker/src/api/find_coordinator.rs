@@ -16,7 +16,10 @@ const BATCHED: i16 = 4;
 /// Answers FindCoordinator.
 pub async fn handle(ctx: &Context, request: FindCoordinatorRequest) -> FindCoordinatorResponse {
     if ctx.version >= BATCHED {
-        let found = request.coordinator_keys.into_iter().map(|key| find(ctx, request.key_type, key));
+        let found = request
+            .coordinator_keys
+            .into_iter()
+            .map(|key| find(ctx, request.key_type, key));
         return FindCoordinatorResponse::default().with_coordinators(found.collect());
     }
     let found = find(ctx, request.key_type, request.key);
@@ -52,6 +55,10 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
             ResponseError::TransactionalIdAuthorizationFailed,
             "This server does not offer transactions.",
         ),
-        _ => refuse(key, ResponseError::InvalidRequest, "There is no coordinator of this type."),
+        _ => refuse(
+            key,
+            ResponseError::InvalidRequest,
+            "There is no coordinator of this type.",
+        ),
     }
 }

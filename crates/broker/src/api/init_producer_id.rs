@@ -22,7 +22,10 @@ pub async fn handle(ctx: &Context, request: InitProducerIdRequest) -> InitProduc
     }
     match ctx.state.producer_ids.next() {
         Some(id) => answer(id),
-        None => match ctx.blocking(|state| state.producer_ids.allocate(&state.metadata)).await {
+        None => match ctx
+            .blocking(|state| state.producer_ids.allocate(&state.metadata))
+            .await
+        {
             Ok(id) => answer(id),
             Err(error) => {
                 tracing::error!(connection = ctx.connection.id, %error, "no producer id could be allocated");

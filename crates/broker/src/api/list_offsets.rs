@@ -24,60 +24,92 @@ struct Found {
     epoch: i32,
 }
 
-const NOTHING: Found = Found { timestamp: -1, offset: -1, epoch: -1 };
+const NOTHING: Found = Found {
+    timestamp: -1,
+    offset: -1,
+    epoch: -1,
+};
 
 /// Answers ListOffsets.
 pub async fn handle(ctx: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
     // By time, the log is read.
-    let on_disk = request.topics.iter().flat_map(|t| &t.partitions).any(|p| {
-        p.timestamp >= 0 || matches!(p.timestamp, MAX_TIMESTAMP)
-    });
-    if on_disk { ctx.blocking(move |state| answer(state, request)).await } else { answer(&ctx.state, request) }
+    let on_disk = request
+        .topics
+        .iter()
+        .flat_map(|t| &t.partitions)
+        .any(|p| p.timestamp >= 0 || matches!(p.timestamp, MAX_TIMESTAMP));
+    if on_disk {
+        ctx.blocking(move |state| answer(state, request)).await
+    } else {
+        answer(&ctx.state, request)
+    }
 }
 
 fn answer(state: &BrokerState, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
-            let slot = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
+            let slot =
+                ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
             match find(state, &topic.name, asked) {
                 Ok(found) => slot
                     .with_timestamp(found.timestamp)
                     .with_offset(found.offset)
                     .with_leader_epoch(found.epoch),
-                Err(error) => slot.with_error_code(error.code()).with_timestamp(-1).with_offset(-1),
+                Err(error) => slot
+                    .with_error_code(error.code())
+                    .with_timestamp(-1)
+                    .with_offset(-1),
             }
         });
         let partitions = partitions.collect();
-        ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
+        ListOffsetsTopicResponse::default()
+            .with_name(topic.name)
+            .with_partitions(partitions)
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
-fn find(state: &BrokerState, topic: &TopicName, asked: &ListOffsetsPartition) -> Result<Found, ResponseError> {
+fn find(
+    state: &BrokerState,
+    topic: &TopicName,
+    asked: &ListOffsetsPartition,
+) -> Result<Found, ResponseError> {
     let partition = state
         .partitions
         .partition(topic, asked.partition_index)
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     let log = partition.log()?;
-    let epoch_at = |offset| log.epoch_at(offset).unwrap_or_else(|| partition.leader_epoch());
+    let epoch_at = |offset| {
+        log.epoch_at(offset)
+            .unwrap_or_else(|| partition.leader_epoch())
+    };
     let storage = |error| {
         tracing::warn!(topic = %topic.0, partition = asked.partition_index, %error, "offsets cannot be listed");
         storage_error_code(&error)
     };
     match asked.timestamp {
-        LATEST => {
-            Ok(Found { timestamp: -1, offset: log.acknowledged_end(), epoch: partition.leader_epoch() })
-        }
+        LATEST => Ok(Found {
+            timestamp: -1,
+            offset: log.acknowledged_end(),
+            epoch: partition.leader_epoch(),
+        }),
         EARLIEST | EARLIEST_LOCAL => {
             let offset = log.log_start_offset();
-            Ok(Found { timestamp: -1, offset, epoch: epoch_at(offset) })
+            Ok(Found {
+                timestamp: -1,
+                offset,
+                epoch: epoch_at(offset),
+            })
         }
-        MAX_TIMESTAMP => Ok(log.max_timestamp().map_err(storage)?.map_or(NOTHING, |found| Found {
-            timestamp: found.timestamp_ms,
-            offset: found.offset,
-            epoch: found.leader_epoch,
-        })),
+        MAX_TIMESTAMP => Ok(log
+            .max_timestamp()
+            .map_err(storage)?
+            .map_or(NOTHING, |found| Found {
+                timestamp: found.timestamp_ms,
+                offset: found.offset,
+                epoch: found.leader_epoch,
+            })),
         // Nothing is tiered.
         LATEST_TIERED => Ok(NOTHING),
         timestamp if timestamp >= 0 => {

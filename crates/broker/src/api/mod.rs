@@ -9,13 +9,20 @@ pub mod create_partitions;
 pub mod create_topics;
 pub mod delete_records;
 pub mod delete_topics;
+pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_topic_partitions;
+pub mod fetch;
+pub mod find_coordinator;
 pub mod incremental_alter_configs;
+pub mod init_producer_id;
+pub mod list_offsets;
 pub mod list_partition_reassignments;
 pub mod metadata;
+pub mod offset_for_leader_epoch;
+pub mod produce;
 
 use std::sync::Arc;
 
@@ -79,6 +86,13 @@ macro_rules! answer {
 /// When the connection must be closed because the peer breaks the protocol.
 pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
     match raw.api {
+        ApiKey::Produce => produce::handle(ctx, raw),
+        ApiKey::Fetch => Box::pin(fetch::handle(ctx, raw)).await,
+        ApiKey::ListOffsets => answer!(ctx, raw, list_offsets::handle),
+        ApiKey::FindCoordinator => answer!(ctx, raw, find_coordinator::handle),
+        ApiKey::InitProducerId => answer!(ctx, raw, init_producer_id::handle),
+        ApiKey::OffsetForLeaderEpoch => answer!(ctx, raw, offset_for_leader_epoch::handle),
+        ApiKey::DescribeCluster => answer!(ctx, raw, describe_cluster::handle),
         ApiKey::ApiVersions => answer!(ctx, raw, api_versions::handle),
         ApiKey::Metadata => answer!(ctx, raw, metadata::handle),
         ApiKey::CreateTopics => answer!(ctx, raw, create_topics::handle),

@@ -2,28 +2,43 @@
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
-use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
-use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
+use kafka_protocol::messages::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
+};
 
 use super::Context;
 
 /// Answers OffsetForLeaderEpoch.
-pub async fn handle(ctx: &Context, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {
+pub async fn handle(
+    ctx: &Context,
+    request: OffsetForLeaderEpochRequest,
+) -> OffsetForLeaderEpochResponse {
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let slot = EpochEndOffset::default().with_partition(asked.partition);
             match find(ctx, &topic.topic, asked) {
-                Ok((epoch, end_offset)) => slot.with_leader_epoch(epoch).with_end_offset(end_offset),
+                Ok((epoch, end_offset)) => {
+                    slot.with_leader_epoch(epoch).with_end_offset(end_offset)
+                }
                 Err(error) => slot.with_error_code(error.code()),
             }
         });
         let partitions = partitions.collect();
-        OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions)
+        OffsetForLeaderTopicResult::default()
+            .with_topic(topic.topic)
+            .with_partitions(partitions)
     });
     OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
 }
 
-fn find(ctx: &Context, topic: &TopicName, asked: &OffsetForLeaderPartition) -> Result<(i32, i64), ResponseError> {
+fn find(
+    ctx: &Context,
+    topic: &TopicName,
+    asked: &OffsetForLeaderPartition,
+) -> Result<(i32, i64), ResponseError> {
     let partition = ctx
         .state
         .partitions
@@ -35,5 +50,7 @@ fn find(ctx: &Context, topic: &TopicName, asked: &OffsetForLeaderPartition) -> R
     if asked.leader_epoch == current {
         return Ok((current, log.acknowledged_end()));
     }
-    Ok(log.end_offset_for_epoch(asked.leader_epoch).unwrap_or((-1, -1)))
+    Ok(log
+        .end_offset_for_epoch(asked.leader_epoch)
+        .unwrap_or((-1, -1)))
 }

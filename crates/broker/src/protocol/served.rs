@@ -19,8 +19,15 @@ const fn served(api: ApiKey, min: i16, max: i16) -> Served {
 
 /// Everything that is served, by API key. A handler is added to `api::dispatch` and here together.
 pub static SERVED: &[Served] = &[
+    served(ApiKey::Produce, 3, 13),
+    served(ApiKey::Fetch, 4, 18),
+    served(ApiKey::ListOffsets, 1, 10),
     served(ApiKey::Metadata, 0, 13),
+    served(ApiKey::FindCoordinator, 0, 6),
     served(ApiKey::ApiVersions, 0, 4),
+    served(ApiKey::InitProducerId, 0, 5),
+    served(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    served(ApiKey::DescribeCluster, 0, 2),
     served(ApiKey::CreateTopics, 2, 7),
     served(ApiKey::DeleteTopics, 1, 6),
     served(ApiKey::DeleteRecords, 0, 2),

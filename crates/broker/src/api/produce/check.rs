@@ -30,7 +30,11 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(code: ResponseError, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), records: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            records: Vec::new(),
+        }
     }
 }
 
@@ -57,7 +61,11 @@ impl From<RecordError> for Refusal {
             }
             _ => Vec::new(),
         };
-        Self { code, message, records }
+        Self {
+            code,
+            message,
+            records,
+        }
     }
 }
 
@@ -99,7 +107,9 @@ pub(super) fn check(
     if codec == Compression::Zstd && version < ZSTD {
         return Err(Refusal::new(
             ResponseError::UnsupportedCompressionType,
-            format!("Produce requests with version {version} are not allowed to use ZStandard compression"),
+            format!(
+                "Produce requests with version {version} are not allowed to use ZStandard compression"
+            ),
         ));
     }
     check_times(&batch, settings, now_ms)?;
@@ -124,7 +134,9 @@ fn only_batch(mut bytes: Bytes, version: i16) -> Result<Batch, Refusal> {
     match bytes.get(MAGIC_POSITION) {
         None => return invalid("must have at least one record batch per partition"),
         Some(2) => {}
-        Some(_) => return invalid("are only allowed to contain record batches with magic version 2"),
+        Some(_) => {
+            return invalid("are only allowed to contain record batches with magic version 2");
+        }
     }
     let Some(batch) = Batch::split_first(&mut bytes)? else {
         return Err(Refusal::new(
@@ -184,7 +196,8 @@ fn recompressed(
     let how = Recompress {
         to,
         level: settings.compression_level,
-        log_append_time_ms: (settings.timestamp_type == TimestampType::LogAppendTime).then_some(now_ms),
+        log_append_time_ms: (settings.timestamp_type == TimestampType::LogAppendTime)
+            .then_some(now_ms),
         max_uncompressed_bytes: MAX_UNCOMPRESSED_BYTES,
     };
     let bytes = recompress_with(batch, &how)?;

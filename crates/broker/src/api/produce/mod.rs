@@ -48,12 +48,25 @@ pub fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError>
     let mut responses = Vec::with_capacity(request.topic_data.len());
     let refusal = refuse_all(&request);
     for (at, topic) in request.topic_data.into_iter().enumerate() {
-        let mut appending = Appending { ctx, acks, now_ms, topic: at, waits: &mut waits };
+        let mut appending = Appending {
+            ctx,
+            acks,
+            now_ms,
+            topic: at,
+            waits: &mut waits,
+        };
         responses.push(appending.topic(topic, refusal.as_ref()));
     }
-    let failed = responses.iter().flat_map(|t| &t.partition_responses).any(|p| p.error_code != 0);
+    let failed = responses
+        .iter()
+        .flat_map(|t| &t.partition_responses)
+        .any(|p| p.error_code != 0);
     if acks == 0 {
-        return Ok(if failed { Outcome::Close } else { Outcome::Silent });
+        return Ok(if failed {
+            Outcome::Close
+        } else {
+            Outcome::Silent
+        });
     }
     let mut response = ProduceResponse::default().with_responses(responses);
     let (version, correlation_id) = (raw.version, raw.correlation_id);
@@ -75,7 +88,10 @@ pub fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError>
 /// A reason to refuse every batch of the request.
 fn refuse_all(request: &ProduceRequest) -> Option<Refusal> {
     if !matches!(request.acks, -1..=1) {
-        return Some(Refusal::new(ResponseError::InvalidRequiredAcks, "acks must be -1, 0 or 1"));
+        return Some(Refusal::new(
+            ResponseError::InvalidRequiredAcks,
+            "acks must be -1, 0 or 1",
+        ));
     }
     request.transactional_id.as_ref().map(|_| {
         Refusal::new(
@@ -85,10 +101,19 @@ fn refuse_all(request: &ProduceRequest) -> Option<Refusal> {
     })
 }
 
-fn reply(version: i16, correlation_id: i32, response: &ProduceResponse) -> Result<Reply, ProtocolError> {
+fn reply(
+    version: i16,
+    correlation_id: i32,
+    response: &ProduceResponse,
+) -> Result<Reply, ProtocolError> {
     let mut reply = encode_reply(ApiKey::Produce, version, correlation_id, response)?;
-    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-    reply.errors.extend(partitions.map(|p| p.error_code).filter(|&code| code != 0));
+    let partitions = response
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partition_responses);
+    reply
+        .errors
+        .extend(partitions.map(|p| p.error_code).filter(|&code| code != 0));
     Ok(reply)
 }
 
@@ -100,14 +125,21 @@ async fn acknowledge(response: &mut ProduceResponse, waits: Vec<Wait>) {
         slot.error_code = 0;
         if let Err(error) = result {
             tracing::error!(%error, "an append was not acknowledged");
-            fail(slot, &Refusal::new(storage_error_code(&error), error.to_string()));
+            fail(
+                slot,
+                &Refusal::new(storage_error_code(&error), error.to_string()),
+            );
         }
     }
 }
 
 /// Appends that were not acknowledged in time were marked so from the start.
 fn time_out(response: &mut ProduceResponse) {
-    for slot in response.responses.iter_mut().flat_map(|topic| &mut topic.partition_responses) {
+    for slot in response
+        .responses
+        .iter_mut()
+        .flat_map(|topic| &mut topic.partition_responses)
+    {
         if slot.error_code == ResponseError::RequestTimedOut.code() {
             slot.base_offset = -1;
             slot.log_append_time_ms = -1;
@@ -176,7 +208,9 @@ impl Appending<'_> {
         at: usize,
         data: PartitionProduceData,
     ) -> Result<PartitionProduceResponse, Refusal> {
-        let partition = topic.partition(data.index).ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let partition = topic
+            .partition(data.index)
+            .ok_or(ResponseError::UnknownTopicOrPartition)?;
         let settings = topic.settings.load();
         // This node is the only replica there is.
         if self.acks == -1 && settings.min_insync_replicas > 1 {
@@ -204,7 +238,11 @@ impl Appending<'_> {
             if !acknowledged.is_ready() {
                 // Stands until the acknowledgement takes it away.
                 slot.error_code = ResponseError::RequestTimedOut.code();
-                self.waits.push(Wait { topic: self.topic, partition: at, acknowledged });
+                self.waits.push(Wait {
+                    topic: self.topic,
+                    partition: at,
+                    acknowledged,
+                });
             }
         }
         Ok(slot)
@@ -218,7 +256,8 @@ impl Appending<'_> {
     ) -> Result<dlog_storage::Appended, Refusal> {
         let mode = AppendMode::Leader {
             leader_epoch: partition.leader_epoch(),
-            log_append_time: (timestamp_type == TimestampType::LogAppendTime).then_some(self.now_ms),
+            log_append_time: (timestamp_type == TimestampType::LogAppendTime)
+                .then_some(self.now_ms),
         };
         partition.log()?.append_batches(bytes, mode).map_err(|error| {
             if matches!(error, StorageError::Io { .. } | StorageError::Offline { .. } | StorageError::Damaged { .. }) {
