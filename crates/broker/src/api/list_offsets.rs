@@ -39,13 +39,14 @@ pub async fn handle(ctx: &Context, request: ListOffsetsRequest) -> ListOffsetsRe
         .flat_map(|t| &t.partitions)
         .any(|p| p.timestamp >= 0 || matches!(p.timestamp, MAX_TIMESTAMP));
     if on_disk {
-        ctx.blocking(move |state| answer(state, request)).await
+        let version = ctx.version;
+        ctx.blocking(move |state| answer(state, version, request)).await
     } else {
-        answer(&ctx.state, request)
+        answer(&ctx.state, ctx.version, request)
     }
 }
 
-fn answer(state: &BrokerState, request: ListOffsetsRequest) -> ListOffsetsResponse {
+fn answer(state: &BrokerState, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let slot =
@@ -54,7 +55,8 @@ fn answer(state: &BrokerState, request: ListOffsetsRequest) -> ListOffsetsRespon
                 Ok(found) => slot
                     .with_timestamp(found.timestamp)
                     .with_offset(found.offset)
-                    .with_leader_epoch(found.epoch),
+                    // The field came with version 4 and must keep its default before.
+                    .with_leader_epoch(if version >= 4 { found.epoch } else { -1 }),
                 Err(error) => slot
                     .with_error_code(error.code())
                     .with_timestamp(-1)
