@@ -20,7 +20,8 @@ pub struct BatchBuilder {
     compression: Compression,
     level: Option<i32>,
     timestamp_type: TimestampType,
-    log_append_time_ms: Option<i64>,
+    /// The maximum timestamp of the header, when it is not that of the records.
+    fixed_max_timestamp: Option<i64>,
     delete_horizon_ms: Option<i64>,
     producer_id: i64,
     producer_epoch: i16,
@@ -59,7 +60,7 @@ impl BatchBuilder {
             compression: Compression::None,
             level: None,
             timestamp_type: TimestampType::CreateTime,
-            log_append_time_ms: None,
+            fixed_max_timestamp: None,
             delete_horizon_ms: None,
             producer_id: NO_PRODUCER_ID,
             producer_epoch: NO_PRODUCER_EPOCH,
@@ -97,20 +98,27 @@ impl BatchBuilder {
     #[must_use]
     pub fn log_append_time(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_type = TimestampType::LogAppendTime;
-        self.log_append_time_ms = Some(timestamp_ms);
+        self.fixed_max_timestamp = Some(timestamp_ms);
+        self
+    }
+
+    /// Sets the header's maximum timestamp, in Unix ms, to another than the records': a compacted
+    /// batch without records keeps the one it had.
+    #[must_use]
+    pub fn max_timestamp(mut self, timestamp_ms: i64) -> Self {
+        self.fixed_max_timestamp = Some(timestamp_ms);
         self
     }
 
     /// Marks the time, in Unix ms, after which compaction may drop the batch's tombstones and
-    /// markers (KIP-534). It becomes the base timestamp: set it before the first record.
-    ///
-    /// # Panics
-    /// In debug builds, when a record was pushed before.
+    /// markers (KIP-534). It becomes the base timestamp, so it must be set before the first record
+    /// is pushed; [`BatchBuilder::build`] fails otherwise.
     #[must_use]
     pub fn delete_horizon(mut self, horizon_ms: Option<i64>) -> Self {
-        debug_assert_eq!(self.count, 0, "the delete horizon comes before the records");
         self.delete_horizon_ms = horizon_ms;
-        self.base_timestamp = horizon_ms;
+        if self.count == 0 {
+            self.base_timestamp = horizon_ms;
+        }
         self
     }
 
@@ -273,7 +281,8 @@ impl BatchBuilder {
     /// [`BatchBuilder::last_offset_delta`].
     ///
     /// # Errors
-    /// [`RecordError::NotAllowed`] without a record; [`RecordError::BadLevel`],
+    /// [`RecordError::NotAllowed`] without a record, or when a delete horizon was set too late;
+    /// [`RecordError::BadLevel`],
     /// [`RecordError::Compress`]; [`RecordError::BadField`] when the last offset delta is below
     /// the last record's or the offsets overflow.
     pub fn build(mut self) -> Result<Bytes, RecordError> {
@@ -287,6 +296,10 @@ impl BatchBuilder {
                 value: last_offset_delta.into(),
                 allowed: "the last record's or more",
             });
+        }
+        if self.delete_horizon_ms.is_some() && self.delete_horizon_ms != self.base_timestamp {
+            let why = "its delete horizon was set after a record was pushed";
+            return Err(RecordError::NotAllowed(why.into()));
         }
         let mut bytes = std::mem::take(&mut self.buffer);
         // An empty batch has nothing to compress, whatever its records were compressed with.
@@ -319,7 +332,7 @@ impl BatchBuilder {
             ),
             last_offset_delta,
             base_timestamp: self.base_timestamp.unwrap_or(NO_TIMESTAMP),
-            max_timestamp: self.log_append_time_ms.unwrap_or(self.max_timestamp),
+            max_timestamp: self.fixed_max_timestamp.unwrap_or(self.max_timestamp),
             producer_id: self.producer_id,
             producer_epoch: self.producer_epoch,
             base_sequence: self.base_sequence,
