@@ -1,1 +1,50 @@
-//! Shared helpers of the system tests.
+//! Shared helpers of the system tests: the real `dlog` binary as a process, and a Kafka client that
+//! is written for testing and shares no code with the product's own client.
+//!
+//! * [`server`]: start, kill, restart `dlog serve` on a data folder.
+//! * [`wire`]: one connection, one request at a time, and the bytes themselves.
+//! * [`produce`]: an idempotent producer that goes on through crashes, and reading a log back.
+//! * [`requests`]: one well-filled request of every API.
+//!
+//! Nothing here waits for an amount of time to pass: it waits for a condition, with a bound after
+//! which the test fails.
+
+pub mod produce;
+pub mod requests;
+pub mod server;
+pub mod wire;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How long any one condition is waited for. Generous: a loaded machine is no failure.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives a value.
+///
+/// # Errors
+/// When it has given none for [`PATIENCE`].
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> Result<T> {
+    let begin = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return Ok(value);
+        }
+        if begin.elapsed() > PATIENCE {
+            bail!("waited {PATIENCE:?} for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The seed of a randomised test: from `DLOG_SEED`, else from the operating system. Printed, so that
+/// a failure can be repeated.
+pub fn seed() -> u64 {
+    let seed = match std::env::var("DLOG_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => seed,
+        None => rand::random(),
+    };
+    println!("DLOG_SEED={seed}");
+    seed
+}
