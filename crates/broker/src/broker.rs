@@ -50,6 +50,7 @@ impl Broker {
     /// [`BrokerError`]: the settings, the data folder or an address does not work.
     pub async fn start(config: BrokerConfig) -> Result<Self> {
         check(&config)?;
+        crate::protocol::shape::prepare();
         let open_files = listener::raise_open_file_limit();
         tracing::debug!(open_files, "limit of open files");
         // Ports are taken first, so that a second server on them fails before it touches the data.

@@ -40,7 +40,8 @@ pub async fn handle(ctx: &Context, request: ListOffsetsRequest) -> ListOffsetsRe
         .any(|p| p.timestamp >= 0 || matches!(p.timestamp, MAX_TIMESTAMP));
     if on_disk {
         let version = ctx.version;
-        ctx.blocking(move |state| answer(state, version, request)).await
+        ctx.blocking(move |state| answer(state, version, request))
+            .await
     } else {
         answer(&ctx.state, ctx.version, request)
     }

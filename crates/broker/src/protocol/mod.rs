@@ -3,6 +3,7 @@
 
 pub mod served;
 pub mod shape;
+pub(crate) mod shape_table;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
