@@ -149,8 +149,13 @@ fn plain_syncs(dir: &Path, duration: Duration) -> f64 {
 fn lookups(dir: &Path, sizes: &Sizes) {
     let log = open(dir, "lookups", FlushPolicy::Os);
     let batch = batch(10, &[b'x'; 100]);
-    for _ in 0..sizes.lookup_records / 10 {
-        log.append_batches(batch.clone(), LEADER).expect("append");
+    for i in 0..sizes.lookup_records / 10 {
+        // Growing timestamps, so that the time index has its entries.
+        let mode = AppendMode::Leader {
+            leader_epoch: 0,
+            log_append_time: Some(i as i64),
+        };
+        log.append_batches(batch.clone(), mode).expect("append");
     }
     let index = log.index_bytes().expect("an index") as f64 / log.size_bytes() as f64;
     let mut latencies: Vec<Duration> = Vec::new();

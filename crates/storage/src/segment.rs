@@ -508,14 +508,21 @@ pub(crate) struct IndexBuilder {
 pub(crate) struct IndexPace {
     interval_bytes: u64,
     since_entry: u64,
+    /// Offset entries since the last time entry.
+    since_time: u32,
     youngest: Option<TimeEntry>,
 }
+
+/// A time entry is due with every so many offset entries: searches by time are rare and may walk a
+/// little further, so that both indexes together stay below a quarter of a percent of the log.
+const OFFSETS_PER_TIME: u32 = 8;
 
 impl IndexPace {
     pub(crate) fn new(interval_bytes: u32) -> Self {
         Self {
             interval_bytes: u64::from(interval_bytes),
             since_entry: 0,
+            since_time: 0,
             youngest: None,
         }
     }
@@ -529,6 +536,7 @@ impl IndexPace {
         Self {
             interval_bytes: u64::from(interval_bytes),
             since_entry: tail_bytes,
+            since_time: 0,
             youngest,
         }
     }
@@ -554,19 +562,25 @@ impl IndexPace {
                 offset: last_offset,
             });
         }
-        let due = self.since_entry > self.interval_bytes;
-        self.since_entry = if due { len } else { self.since_entry + len };
-        if due {
-            (
-                Some(OffsetEntry {
-                    offset: last_offset,
-                    position,
-                }),
-                self.youngest,
-            )
-        } else {
-            (None, None)
+        if self.since_entry <= self.interval_bytes {
+            self.since_entry += len;
+            return (None, None);
         }
+        self.since_entry = len;
+        self.since_time += 1;
+        let time = self
+            .youngest
+            .filter(|_| self.since_time >= OFFSETS_PER_TIME);
+        if time.is_some() {
+            self.since_time = 0;
+        }
+        (
+            Some(OffsetEntry {
+                offset: last_offset,
+                position,
+            }),
+            time,
+        )
     }
 }
 
