@@ -2,6 +2,8 @@
 //!
 //! `testdata/batches` has the batches and what Kafka reads in them; `testdata/gen` made both.
 
+#![allow(clippy::unwrap_used)] // helpers outside #[test] functions use it, too
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -52,7 +52,7 @@ pub use batch::Batch;
 pub use builder::BatchBuilder;
 pub use compression::Compression;
 pub use error::{Fault, RecordError};
-pub use format::detect_format;
+pub use format::{detect_format, detect_segment_format};
 pub use header::{
     BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, LOG_OVERHEAD_BYTES, NO_LEADER_EPOCH,
     NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, NO_TIMESTAMP, add_to_sequence,

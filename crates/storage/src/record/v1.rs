@@ -22,7 +22,7 @@ use bytes::{BufMut, Bytes};
 
 use super::{Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, RecordError, codec, crc32c};
 
-pub use super::format::detect_format;
+pub use super::format::{detect_format, detect_segment_format};
 
 /// The magic byte of a message v1.
 pub const MAGIC: u8 = 1;
@@ -45,7 +45,8 @@ const CODEC_MASK: u8 = 0x07;
 pub struct MessageV1 {
     /// When it was written, in Unix ms.
     pub timestamp_ms: i64,
-    /// The attributes as they stand in the bytes: how the value was compressed.
+    /// The attributes as they stand in the bytes: the codec that the value was compressed with,
+    /// 0 for a message without a value.
     pub attributes: u8,
     /// The key, if it has one.
     pub key: Option<Bytes>,
@@ -75,7 +76,7 @@ impl MessageV1 {
     /// The codec that the value was compressed with.
     ///
     /// # Errors
-    /// [`RecordError::UnknownCompression`].
+    /// [`RecordError::UnknownCompression`], never for a message that was decoded.
     pub fn compression(&self) -> Result<Compression, RecordError> {
         Compression::from_attributes(self.attributes.into())
     }
@@ -84,8 +85,8 @@ impl MessageV1 {
 /// Bytes of the message at the front of `head`, by its length field.
 ///
 /// # Errors
-/// [`RecordError::Truncated`] below 9 bytes, [`RecordError::UnsupportedMagic`],
-/// [`RecordError::BadField`] for a length that no message has.
+/// [`RecordError::Truncated`] below 9 bytes, [`RecordError::BadField`] for another magic byte or a
+/// length that no message has.
 pub fn total_bytes(head: &[u8]) -> Result<usize, RecordError> {
     let (Some(length), Some(&magic)) = (head.first_chunk::<4>(), head.get(MAGIC_OFFSET)) else {
         return Err(RecordError::Truncated {
@@ -95,7 +96,11 @@ pub fn total_bytes(head: &[u8]) -> Result<usize, RecordError> {
         });
     };
     if magic != MAGIC {
-        return Err(RecordError::UnsupportedMagic(magic.cast_signed()));
+        return Err(RecordError::BadField {
+            field: "magic byte of a message v1",
+            value: magic.into(),
+            allowed: "1",
+        });
     }
     let length = u32::from_be_bytes(*length);
     if length < MIN_LENGTH || length as usize > MAX_MESSAGE_BYTES - PREFIX_BYTES {
