@@ -1,0 +1,43 @@
+import java.util.List;
+import java.util.Map;
+
+/**
+ * The Java client against a broker.
+ *
+ * <p>{@code run BOOTSTRAP PREFIX} does all steps on topics of that prefix; {@code verify BOOTSTRAP
+ * PREFIX...} reads what other clients wrote; {@code murmur2} prints the partitioner's fixture.
+ */
+public final class Main {
+    private Main() {}
+
+    public static void main(String[] arguments) {
+        switch (arguments[0]) {
+            case "run" -> run(new Clients(arguments[1], arguments[2]));
+            case "verify" -> List.of(arguments).subList(2, arguments.length)
+                    .forEach(prefix -> verify(new Clients(arguments[1], prefix)));
+            case "murmur2" -> System.out.print(Murmur2Fixture.json());
+            default -> throw new IllegalArgumentException("run, verify or murmur2");
+        }
+        System.exit(0);
+    }
+
+    private static void run(Clients clients) {
+        Map<String, String> environment = System.getenv();
+        new AdminSteps(clients).run();
+        new ProduceSteps(clients).run();
+        new ConsumeSteps(clients).run();
+        new GroupSteps(clients).run();
+        new ErrorSteps(clients, "1".equals(environment.get("COMPAT_AUTO_CREATE"))).run();
+    }
+
+    /** The step is named after the prefix, which the runner knows the client by. */
+    private static void verify(Clients clients) {
+        boolean timestamps = !clients.prefix.contains("-notime-");
+        Report.step(clients.prefix, () -> {
+            for (String codec : DataSet.CODECS) {
+                ConsumeSteps.verify(clients, clients.topic(codec), timestamps);
+            }
+            return null;
+        });
+    }
+}
