@@ -70,7 +70,8 @@ pub fn partitions_of(connection: &mut Connection, topic: &str) -> Result<usize> 
 pub fn produce_request(topic: &str, partition: i32, batch: Bytes, acks: i16) -> ProduceRequest {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch));
     let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
-    ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![topic])
+    let request = ProduceRequest::default().with_transactional_id(None);
+    request.with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![topic])
 }
 
 /// Base offset that a produce response gives its one batch.
@@ -110,6 +111,12 @@ pub fn plain_batch(values: &[Vec<u8>]) -> Result<Bytes> {
     Ok(builder.build()?)
 }
 
+/// The value with a number: its name, and a length that varies with it.
+pub fn value(partition: i32, number: u64) -> Vec<u8> {
+    let filler = "x".repeat((number * 7919 % 1500) as usize);
+    format!("{partition}/{number} {filler}").into_bytes()
+}
+
 /// One partition's side of an idempotent producer: a batch is sent, with the same sequence numbers,
 /// until it is acknowledged.
 #[derive(Debug)]
@@ -134,7 +141,11 @@ impl IdempotentProducer {
     /// The connection ended, or the server refused.
     pub fn new(address: SocketAddr, topic: &str, partition: i32) -> Result<Self> {
         let mut connection = Connection::open(address)?;
-        let response = connection.call(4, &InitProducerIdRequest::default().with_producer_id((-1).into()).with_producer_epoch(-1))?;
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_producer_id((-1).into())
+            .with_producer_epoch(-1);
+        let response = connection.call(4, &request)?;
         ensure!(response.error_code == 0, "InitProducerId: error {}", response.error_code);
         Ok(Self {
             topic: topic.to_owned(),
@@ -156,7 +167,7 @@ impl IdempotentProducer {
     /// The server answered with an error that a retry does not mend.
     pub fn write(&mut self, count: usize, mut address: impl FnMut() -> Option<SocketAddr>) -> Result<()> {
         let values: Vec<Vec<u8>> = (0..count as u64)
-            .map(|i| format!("{}/{}", self.partition, self.next_value + i).into_bytes())
+            .map(|i| value(self.partition, self.next_value + i))
             .collect();
         let mut builder = BatchBuilder::new().producer(self.producer_id, self.epoch, self.next_sequence);
         for value in &values {

@@ -77,6 +77,12 @@ fn data(topic: &str) -> Vec<(ApiKey, RequestKind)> {
             RequestKind::InitProducerId(InitProducerIdRequest::default().with_producer_id(ProducerId(-1))),
         ),
         (
+            ApiKey::InitProducerId,
+            RequestKind::InitProducerId(
+                InitProducerIdRequest::default().with_transactional_id(None).with_producer_id(ProducerId(-1)),
+            ),
+        ),
+        (
             ApiKey::DescribeProducers,
             RequestKind::DescribeProducers(DescribeProducersRequest::default().with_topics(vec![producers])),
         ),
