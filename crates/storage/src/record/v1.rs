@@ -18,6 +18,7 @@
 //!
 //! Kafka's message sets of magic 0 and 1 are another format, which is not read here.
 
+use ::crc32c::crc32c_append;
 use bytes::{BufMut, Bytes};
 
 use super::{Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, RecordError, codec, crc32c};
@@ -138,18 +139,26 @@ pub fn encode(
     if total > MAX_MESSAGE_BYTES as u64 {
         return Err(RecordError::TooLarge { bytes: total });
     }
-    let mut body = Vec::with_capacity(total as usize - PREFIX_BYTES);
-    body.push(MAGIC);
-    body.push(attributes);
-    body.extend_from_slice(&timestamp_ms.to_be_bytes());
-    for field in [key, value] {
-        let length = field.map_or(-1, |bytes| bytes.len() as i32);
-        body.extend_from_slice(&length.to_be_bytes());
-        body.extend_from_slice(field.unwrap_or_default());
+    let mut head = [0; KEY_LENGTH_OFFSET - PREFIX_BYTES];
+    head[0] = MAGIC;
+    head[1] = attributes;
+    head[2..].copy_from_slice(&timestamp_ms.to_be_bytes());
+    // The checksum stands in front of what it covers: go over the parts once for it.
+    let length_field = |bytes: Option<&[u8]>| bytes.map_or(-1, |b| b.len() as i32).to_be_bytes();
+    let (key_length, value_length) = (length_field(key), length_field(value));
+    let parts = [
+        &head[..],
+        &key_length,
+        key.unwrap_or_default(),
+        &value_length,
+        value.unwrap_or_default(),
+    ];
+    let crc = parts.iter().fold(0, |crc, part| crc32c_append(crc, part));
+    out.put_u32((total as usize - PREFIX_BYTES) as u32);
+    out.put_u32(crc);
+    for part in parts {
+        out.put_slice(part);
     }
-    out.put_u32(body.len() as u32);
-    out.put_u32(crc32c(&body));
-    out.put_slice(&body);
     Ok(())
 }
 

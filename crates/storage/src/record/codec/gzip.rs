@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use flate2::Compression as Level;
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
 
 use super::{Stop, read_bounded};
