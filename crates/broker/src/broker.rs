@@ -18,7 +18,7 @@ use crate::error::{BrokerError, Result};
 use crate::identity;
 use crate::metrics::Metrics;
 use crate::net::listener::{self, BoundListener};
-use crate::partitions::{self, Partitions, Upkeep};
+use crate::partitions::{self, Partitions, Upkeep, UpkeepWork};
 use crate::producer_ids::ProducerIds;
 use crate::state::BrokerState;
 
@@ -250,7 +250,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     let metrics = Arc::new(Metrics::new());
     env.flusher.observe(Arc::new(FlushMetrics(metrics.clone())));
     let metadata = LocalMetadataLog::open(&env, &dir)?;
-    let (deleted_folders, folders) = mpsc::channel();
+    let (work, folders) = mpsc::channel();
     let state = Arc::new(BrokerState {
         statics: statics(&config, &endpoints),
         identity,
@@ -264,15 +264,15 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         producer_ids: ProducerIds::default(),
         metrics,
         connections: Arc::default(),
-        deleted_folders: deleted_folders.clone(),
+        upkeep: work.clone(),
         stopping: CancellationToken::new(),
         config,
     });
+    state.metrics.observe(&state);
     register(&state, endpoints)?;
     clean_up(&state);
     open_partitions(&state);
-    let upkeep =
-        Upkeep::start(&state, folders, deleted_folders).map_err(io("start the upkeep of"))?;
+    let upkeep = Upkeep::start(&state, folders, work).map_err(io("start the upkeep of"))?;
     Ok((state, upkeep, lock))
 }
 
@@ -318,7 +318,7 @@ fn register(state: &BrokerState, endpoints: Vec<Endpoint>) -> Result<()> {
 fn clean_up(state: &BrokerState) {
     for folder in partitions::leftovers(&*state.env.disk, &state.config.data_dir) {
         // The receiver lives as long as the upkeep thread, which starts later and then finds them.
-        drop(state.deleted_folders.send(folder));
+        drop(state.upkeep.send(UpkeepWork::Remove(folder)));
     }
 }
 

@@ -4,13 +4,17 @@ use std::time::Instant;
 
 use kafka_protocol::messages::ApiKey;
 use parking_lot::Mutex;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use crate::state::BrokerState;
 
 /// Number of API keys that have their own slot.
 const API_SLOTS: usize = 128;
@@ -220,6 +224,13 @@ impl Metrics {
         );
     }
 
+    /// Adds the values that are read from the state.
+    pub fn observe(&self, state: &Arc<BrokerState>) {
+        self.registry
+            .lock()
+            .register_collector(Box::new(StateCollector(Arc::downgrade(state))));
+    }
+
     /// The registry, for whoever encodes it (prometheus text on the HTTP port).
     pub fn registry(&self) -> Arc<Mutex<Registry>> {
         self.registry.clone()
@@ -292,6 +303,117 @@ impl Metrics {
         if !ok {
             self.flush_failures.inc();
         }
+    }
+}
+
+/// Values that are read from the state when somebody asks for the metrics.
+#[derive(Debug)]
+struct StateCollector(Weak<BrokerState>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartitionLabel {
+    topic: String,
+    partition: i32,
+}
+
+fn encode_gauges(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: &[(PartitionLabel, i64)],
+) -> Result<(), std::fmt::Error> {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (label, value) in values {
+        ConstGauge::new(*value).encode(family.encode_family(label)?)?;
+    }
+    Ok(())
+}
+
+fn encode_gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: i64,
+) -> Result<(), std::fmt::Error> {
+    let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(gauge)
+}
+
+impl Collector for StateCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(state) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let (mut sizes, mut ends, mut starts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut offline, mut used, mut topics) = (0, 0, 0);
+        for topic in state.partitions.topics() {
+            topics += 1;
+            for partition in &topic.partitions {
+                offline += i64::from(partition.offline_reason().is_some());
+                let Ok(log) = partition.log() else { continue };
+                let label = PartitionLabel {
+                    topic: topic.name.to_string(),
+                    partition: partition.index,
+                };
+                let size = i64::try_from(log.size_bytes()).unwrap_or(i64::MAX);
+                used += size;
+                sizes.push((label.clone(), size));
+                ends.push((label.clone(), log.log_end_offset()));
+                starts.push((label, log.log_start_offset()));
+            }
+        }
+        let encoder = &mut encoder;
+        encode_gauges(
+            encoder,
+            "partition_log_size_bytes",
+            "Size of the log",
+            &sizes,
+        )?;
+        encode_gauges(
+            encoder,
+            "partition_log_end_offset",
+            "Offset of the next record",
+            &ends,
+        )?;
+        encode_gauges(
+            encoder,
+            "partition_log_start_offset",
+            "First offset that can be read",
+            &starts,
+        )?;
+        encode_gauge(
+            encoder,
+            "offline_partitions",
+            "Partitions that cannot be served",
+            offline,
+        )?;
+        encode_gauge(encoder, "topics", "Topics", topics)?;
+        encode_gauge(encoder, "log_bytes", "Bytes of all logs", used)?;
+        let sessions = i64::try_from(state.fetch_sessions.count()).unwrap_or(i64::MAX);
+        encode_gauge(
+            encoder,
+            "fetch_sessions",
+            "Incremental fetch sessions",
+            sessions,
+        )?;
+        if let Ok(disk) = rustix::fs::statvfs(&state.config.data_dir) {
+            let bytes = |blocks: u64| {
+                i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX)
+            };
+            encode_gauge(
+                encoder,
+                "disk_bytes",
+                "Size of the disk",
+                bytes(disk.f_blocks),
+            )?;
+            encode_gauge(
+                encoder,
+                "disk_free_bytes",
+                "Free bytes of the disk",
+                bytes(disk.f_bavail),
+            )?;
+        }
+        Ok(())
     }
 }
 

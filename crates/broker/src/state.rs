@@ -12,7 +12,7 @@ use crate::config::BrokerConfig;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::net::listener::ConnectionCounts;
-use crate::partitions::{DeletedFolder, Partitions};
+use crate::partitions::{Partitions, UpkeepWork};
 use crate::producer_ids::ProducerIds;
 
 /// The state of a running server.
@@ -38,7 +38,7 @@ pub struct BrokerState {
     /// Open connections.
     pub connections: Arc<ConnectionCounts>,
     /// Folders of deleted partitions go to the upkeep thread.
-    pub deleted_folders: std::sync::mpsc::Sender<DeletedFolder>,
+    pub upkeep: std::sync::mpsc::Sender<UpkeepWork>,
     /// Cancelled when the server begins to stop.
     pub stopping: CancellationToken,
 }

@@ -12,7 +12,7 @@ use dlog_metadata::{ChangeError, ConfigResource, MetadataImage, MetadataRecord, 
 use kafka_protocol::ResponseError;
 use uuid::Uuid;
 
-use crate::partitions::{TopicSettings, open_topic, retire_folder};
+use crate::partitions::{TopicSettings, UpkeepWork, open_topic, retire_folder};
 use crate::state::BrokerState;
 
 /// Longest name of a topic, in bytes.
@@ -407,7 +407,7 @@ impl BrokerState {
             }
             match retire_folder(&*self.env.disk, &partition.dir) {
                 // The upkeep thread is gone only when the server stops; the next start finds the folder.
-                Ok(folder) => drop(self.deleted_folders.send(folder)),
+                Ok(folder) => drop(self.upkeep.send(UpkeepWork::Remove(folder))),
                 Err(error) => {
                     tracing::warn!(dir = %partition.dir.display(), %error, "the folder of a deleted partition stays")
                 }

@@ -16,4 +16,4 @@ pub use partition::{FetchWaiter, Partition, Waiting};
 pub use registry::{HostedTopic, Partitions};
 pub use settings::{TopicSettings, log_config};
 pub(crate) use upkeep::leftovers;
-pub use upkeep::{DeletedFolder, Upkeep, retire_folder};
+pub use upkeep::{DeletedFolder, Upkeep, UpkeepWork, retire_folder};

@@ -45,10 +45,19 @@ pub(crate) fn leftovers(disk: &dyn Disk, data_dir: &Path) -> Vec<DeletedFolder> 
         .collect()
 }
 
-/// The background thread. It stops when this is dropped or [`Upkeep::stop`] is called.
+/// What the background thread is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpkeepWork {
+    /// Remove a folder.
+    Remove(DeletedFolder),
+    /// End.
+    Stop,
+}
+
+/// The background thread. It ends with [`Upkeep::stop`], or when the server is gone.
 #[derive(Debug)]
 pub struct Upkeep {
-    work: Option<mpsc::Sender<DeletedFolder>>,
+    work: mpsc::Sender<UpkeepWork>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -59,8 +68,8 @@ impl Upkeep {
     /// When the operating system gives no thread.
     pub fn start(
         state: &Arc<BrokerState>,
-        folders: mpsc::Receiver<DeletedFolder>,
-        work: mpsc::Sender<DeletedFolder>,
+        folders: mpsc::Receiver<UpkeepWork>,
+        work: mpsc::Sender<UpkeepWork>,
     ) -> std::io::Result<Self> {
         let every = Duration::from_millis(state.config.retention_check_interval_ms.max(1));
         let state = Arc::downgrade(state);
@@ -68,14 +77,15 @@ impl Upkeep {
             .name("dlog-upkeep".to_owned())
             .spawn(move || run(&state, &folders, every))?;
         Ok(Self {
-            work: Some(work),
+            work,
             thread: Some(thread),
         })
     }
 
     /// Ends the thread after what it is doing.
     pub fn stop(mut self) {
-        drop(self.work.take());
+        // A thread that is gone needs no telling.
+        drop(self.work.send(UpkeepWork::Stop));
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -84,7 +94,7 @@ impl Upkeep {
     }
 }
 
-fn run(state: &Weak<BrokerState>, folders: &mpsc::Receiver<DeletedFolder>, every: Duration) {
+fn run(state: &Weak<BrokerState>, folders: &mpsc::Receiver<UpkeepWork>, every: Duration) {
     let mut next = Instant::now() + every;
     loop {
         let wait = next.saturating_duration_since(Instant::now());
@@ -94,7 +104,8 @@ fn run(state: &Weak<BrokerState>, folders: &mpsc::Receiver<DeletedFolder>, every
             return;
         }
         match received {
-            Ok(folder) => remove(&state, &folder),
+            Ok(UpkeepWork::Remove(folder)) => remove(&state, &folder),
+            Ok(UpkeepWork::Stop) => return,
             Err(RecvTimeoutError::Timeout) => {
                 apply_retention(&state);
                 next = Instant::now() + every;
