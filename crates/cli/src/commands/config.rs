@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
 use super::serve::ServeArgs;
@@ -29,22 +30,24 @@ struct PrintArgs {
     /// Show the values that hold, and where each comes from (this is what happens without --defaults).
     #[arg(long)]
     effective: bool,
+    /// One JSON array
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     serve: ServeArgs,
 }
 
-/// Runs the command; `json` asks for one JSON array instead of TOML.
+/// Runs the command.
 ///
 /// # Errors
 /// When a setting is wrong, or standard output is closed.
-pub fn run(arguments: ConfigArgs, json: bool) -> anyhow::Result<()> {
+pub fn run(arguments: ConfigArgs) -> anyhow::Result<()> {
     let ConfigCommand::Print(print) = arguments.command;
-    let resolved = if print.defaults {
-        None
-    } else {
-        Some(print.serve.resolve()?)
+    let resolved = match print.defaults {
+        true => None,
+        false => Some(print.serve.resolve().map_err(|error| anyhow!("{error}"))?),
     };
-    let text = if json {
+    let text = if print.json {
         serde_json::to_string_pretty(&print::rows(resolved.as_ref()))? + "\n"
     } else {
         print::toml(resolved.as_ref())

@@ -110,7 +110,9 @@ pub fn run(args: &LogArgs) -> Result<ExitCode> {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// The logs below a path: itself when it is a segment or holds segments, else its folders that do.
@@ -119,23 +121,33 @@ fn logs_at(path: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![path.to_path_buf()]);
     }
     let mut logs = Vec::new();
-    for entry in std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
+    for entry in
+        std::fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?
+    {
         let entry = entry?.path();
         if entry.is_dir() && holds_segments(&entry)? {
             logs.push(entry);
         }
     }
     if logs.is_empty() {
-        bail!("{} has no segment files (….log), neither itself nor in the folders below it", path.display());
+        bail!(
+            "{} has no segment files (….log), neither itself nor in the folders below it",
+            path.display()
+        );
     }
     logs.sort();
     Ok(logs)
 }
 
 fn holds_segments(dir: &Path) -> Result<bool> {
-    let entries = std::fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    let entries =
+        std::fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
     for entry in entries {
-        if entry?.path().extension().is_some_and(|extension| extension == "log") {
+        if entry?
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "log")
+        {
             return Ok(true);
         }
     }

@@ -27,7 +27,8 @@ pub use arguments::ServeArgs;
 /// # Errors
 /// What keeps it from starting, or from stopping cleanly, in one line.
 pub fn run(arguments: &ServeArgs) -> anyhow::Result<ExitCode> {
-    let config = arguments.resolve()?.server;
+    let resolved = arguments.resolve().map_err(|error| anyhow!("{error}"))?;
+    let config = resolved.server;
     logging::start(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("dlog-worker")

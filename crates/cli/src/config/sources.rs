@@ -12,8 +12,9 @@ use super::{ConfigError, table};
 /// Largest configuration file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Variables that begin like settings but are none: the file's name, and those of the client commands.
-const OTHER_VARIABLES: &[&str] = &["DLOG_CONFIG", "DLOG_BOOTSTRAP", "DLOG_BOOTSTRAP_SERVERS"];
+/// Variables that begin like settings but are none: the file's name, the address that client commands
+/// use, and the program that the system tests start.
+const OTHER_VARIABLES: &[&str] = &["DLOG_CONFIG", "DLOG_BOOTSTRAP", "DLOG_BIN"];
 
 /// Variables for the tests of this repository, never settings.
 const TEST_PREFIX: &str = "DLOG_TEST_";

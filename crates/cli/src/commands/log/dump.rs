@@ -12,7 +12,12 @@ use super::{DumpArgs, render};
 
 /// Shows what was asked for; answers whether all of it was sound.
 pub(super) fn run(args: &DumpArgs, out: &mut impl Write) -> Result<bool> {
-    let mut dump = Dump { args, out, left: args.count.unwrap_or(u64::MAX), sound: true };
+    let mut dump = Dump {
+        args,
+        out,
+        left: args.count.unwrap_or(u64::MAX),
+        sound: true,
+    };
     if dump.left == 0 {
         return Ok(true);
     }
@@ -55,13 +60,26 @@ impl<W: Write> Dump<'_, W> {
         Ok(writeln!(
             self.out,
             "{:>12} {:>12} {:>11} {:>9} {:>7} {:<6} {:<24} {:>20} {:>5} {:<9} crc",
-            "first", "last", "position", "bytes", "records", "codec", "max timestamp", "producer:epoch:seq", "epoch", "kind",
+            "first",
+            "last",
+            "position",
+            "bytes",
+            "records",
+            "codec",
+            "max timestamp",
+            "producer:epoch:seq",
+            "epoch",
+            "kind",
         )?)
     }
 
     fn frame(&mut self, frame: &DumpedFrame) -> Result<()> {
         self.sound &= frame.sound;
-        let records = if self.args.records { Some(decode(frame)) } else { None };
+        let records = if self.args.records {
+            Some(decode(frame))
+        } else {
+            None
+        };
         if self.args.json {
             self.frame_json(frame)?;
         } else {
@@ -70,7 +88,10 @@ impl<W: Write> Dump<'_, W> {
         match records {
             None => self.left -= 1,
             Some(Ok(records)) => {
-                for record in records.iter().filter(|record| record.offset >= self.args.from) {
+                for record in records
+                    .iter()
+                    .filter(|record| record.offset >= self.args.from)
+                {
                     if self.left == 0 {
                         break;
                     }
@@ -89,11 +110,21 @@ impl<W: Write> Dump<'_, W> {
     fn frame_line(&mut self, frame: &DumpedFrame) -> Result<()> {
         let header = frame.header.as_ref();
         let count = header.map_or(1, |header| header.record_count);
-        let producer = header.filter(|header| header.has_producer_id()).map_or_else(
+        let producer = header
+            .filter(|header| header.has_producer_id())
+            .map_or_else(
+                || "-".to_owned(),
+                |header| {
+                    format!(
+                        "{}:{}:{}",
+                        header.producer_id, header.producer_epoch, header.base_sequence
+                    )
+                },
+            );
+        let epoch = header.map_or_else(
             || "-".to_owned(),
-            |header| format!("{}:{}:{}", header.producer_id, header.producer_epoch, header.base_sequence),
+            |header| header.partition_leader_epoch.to_string(),
         );
-        let epoch = header.map_or_else(|| "-".to_owned(), |header| header.partition_leader_epoch.to_string());
         Ok(writeln!(
             self.out,
             "{:>12} {:>12} {:>11} {:>9} {:>7} {:<6} {:<24} {:>20} {:>5} {:<9} {}",
@@ -125,7 +156,10 @@ impl<W: Write> Dump<'_, W> {
         });
         if let (Some(header), Value::Object(object)) = (&frame.header, &mut object) {
             object.insert("records".to_owned(), header.record_count.into());
-            object.insert("leader_epoch".to_owned(), header.partition_leader_epoch.into());
+            object.insert(
+                "leader_epoch".to_owned(),
+                header.partition_leader_epoch.into(),
+            );
             object.insert("producer_id".to_owned(), header.producer_id.into());
             object.insert("producer_epoch".to_owned(), header.producer_epoch.into());
             object.insert("base_sequence".to_owned(), header.base_sequence.into());
@@ -145,10 +179,21 @@ impl<W: Write> Dump<'_, W> {
             object.insert("headers".to_owned(), render::headers_json(&record.headers));
             return Ok(writeln!(self.out, "{}", Value::Object(object))?);
         }
-        let (key, value) = (render::text(record.key.as_deref()), render::text(record.value.as_deref()));
-        write!(self.out, "{:>12}   {}  {key} => {value}", record.offset, render::time(record.timestamp_ms))?;
+        let (key, value) = (
+            render::text(record.key.as_deref()),
+            render::text(record.value.as_deref()),
+        );
+        write!(
+            self.out,
+            "{:>12}   {}  {key} => {value}",
+            record.offset,
+            render::time(record.timestamp_ms)
+        )?;
         for header in &record.headers {
-            let (key, value) = (render::text(Some(&header.key)), render::text(header.value.as_deref()));
+            let (key, value) = (
+                render::text(Some(&header.key)),
+                render::text(header.value.as_deref()),
+            );
             write!(self.out, "  [{key}: {value}]")?;
         }
         Ok(writeln!(self.out)?)
@@ -159,7 +204,11 @@ impl<W: Write> Dump<'_, W> {
             let object = json!({ "base_offset": frame.offsets.0, "error": error.to_string() });
             return Ok(writeln!(self.out, "{object}")?);
         }
-        Ok(writeln!(self.out, "{:>12}   the records cannot be read: {error}", frame.offsets.0)?)
+        Ok(writeln!(
+            self.out,
+            "{:>12}   the records cannot be read: {error}",
+            frame.offsets.0
+        )?)
     }
 }
 
@@ -186,7 +235,15 @@ fn decode(frame: &DumpedFrame) -> Result<Vec<Record>, RecordError> {
     if frame.header.is_none() {
         let message = v1::decode(&frame.content)?;
         let (timestamp_ms, key, value) = (message.timestamp_ms, message.key, message.value);
-        return Ok(vec![Record { offset: frame.offsets.0, timestamp_ms, key, value, headers: Vec::new() }]);
+        return Ok(vec![Record {
+            offset: frame.offsets.0,
+            timestamp_ms,
+            key,
+            value,
+            headers: Vec::new(),
+        }]);
     }
-    Batch::from_bytes(frame.content.clone())?.records()?.collect()
+    Batch::from_bytes(frame.content.clone())?
+        .records()?
+        .collect()
 }

@@ -20,7 +20,11 @@ pub(super) fn repair_index(args: &RepairIndexArgs, out: &mut impl Write) -> Resu
     }
     bar.finish_and_clear();
     if args.json {
-        writeln!(out, "{}", json!({ "segments": segments, "damaged": damaged }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "segments": segments, "damaged": damaged })
+        )?;
     } else {
         writeln!(out, "the indexes of {segments} segments are new")?;
         list_damage(&damaged, out)?;
@@ -52,7 +56,10 @@ pub(super) fn convert(args: &ConvertArgs, out: &mut impl Write) -> Result<bool> 
         });
         writeln!(out, "{object}")?;
     } else if sum.segments == 0 && damaged.is_empty() {
-        writeln!(out, "nothing to convert: no segment has the original format")?;
+        writeln!(
+            out,
+            "nothing to convert: no segment has the original format"
+        )?;
     } else {
         writeln!(
             out,

@@ -10,14 +10,20 @@ const SHOWN_BYTES: usize = 120;
 
 /// Bytes as escaped text, cut when long; `-` for none.
 pub(super) fn text(bytes: Option<&[u8]>) -> String {
-    let Some(bytes) = bytes else { return "-".to_owned() };
+    let Some(bytes) = bytes else {
+        return "-".to_owned();
+    };
     let shown = &bytes[..bytes.len().min(SHOWN_BYTES)];
     // Text stays readable in any script; control characters and invalid bytes are escaped.
     let mut out = String::from("\"");
     for chunk in shown.utf8_chunks() {
         out.extend(chunk.valid().chars().flat_map(|c| {
             let escape = c.is_control() || c == '"' || c == '\\';
-            let (escaped, plain) = if escape { (Some(c.escape_default()), None) } else { (None, Some(c)) };
+            let (escaped, plain) = if escape {
+                (Some(c.escape_default()), None)
+            } else {
+                (None, Some(c))
+            };
             escaped.into_iter().flatten().chain(plain)
         }));
         for byte in chunk.invalid() {
@@ -52,10 +58,12 @@ pub(super) fn headers_json(headers: &[Header]) -> Value {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
 }
 
 /// A time in Unix ms as `2026-11-24T15:30:00.123Z`; `-` for none.
@@ -116,7 +124,10 @@ mod tests {
     fn texts() {
         assert_eq!(text(None), "-");
         assert_eq!(text(Some(b"")), "\"\"");
-        assert_eq!(text(Some("gr\u{fc}n\n\"\u{1b}".as_bytes())), "\"gr\u{fc}n\\n\\\"\\u{1b}\"");
+        assert_eq!(
+            text(Some("gr\u{fc}n\n\"\u{1b}".as_bytes())),
+            "\"gr\u{fc}n\\n\\\"\\u{1b}\""
+        );
         assert_eq!(text(Some(b"a\xff")), "\"a\\xff\"");
         assert!(text(Some(&[b'x'; 500])).ends_with("… (500 bytes)"));
     }
@@ -126,6 +137,9 @@ mod tests {
         let mut object = Map::new();
         put_bytes(&mut object, "key", None);
         put_bytes(&mut object, "value", Some(&[0xff, 1]));
-        assert_eq!(Value::Object(object).to_string(), r#"{"key":null,"value_hex":"ff01"}"#);
+        assert_eq!(
+            Value::Object(object).to_string(),
+            r#"{"key":null,"value_hex":"ff01"}"#
+        );
     }
 }

@@ -54,7 +54,12 @@ fn to_json(reports: &[SegmentReport], sound: bool) -> serde_json::Value {
 
 fn table(reports: &[SegmentReport], seconds: f64, out: &mut impl Write) -> Result<()> {
     let name = |report: &SegmentReport| report.path.display().to_string();
-    let width = reports.iter().map(|report| name(report).len()).max().unwrap_or(0).max("segment".len());
+    let width = reports
+        .iter()
+        .map(|report| name(report).len())
+        .max()
+        .unwrap_or(0)
+        .max("segment".len());
     writeln!(
         out,
         "{:<width$} {:>12} {:>12} {:>9} {:>11} {:>12}  state",
@@ -77,7 +82,10 @@ fn table(reports: &[SegmentReport], seconds: f64, out: &mut impl Write) -> Resul
     }
     let bytes: u64 = reports.iter().map(|report| report.bytes).sum();
     let records: u64 = reports.iter().map(|report| report.records).sum();
-    let damaged = reports.iter().filter(|report| report.damage.is_some()).count();
+    let damaged = reports
+        .iter()
+        .filter(|report| report.damage.is_some())
+        .count();
     let verdict = match damaged {
         0 => "all sound".to_owned(),
         1 => "1 segment is damaged".to_owned(),
