@@ -350,6 +350,8 @@ fn cluster(topic: &str) -> Vec<(ApiKey, RequestKind)> {
                 MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false),
             ),
         ),
+        // Before version 4 a client could not ask that no topic be created.
+        (ApiKey::Metadata, RequestKind::Metadata(metadata_of(topic))),
         (ApiKey::DescribeCluster, RequestKind::DescribeCluster(DescribeClusterRequest::default())),
         (
             ApiKey::DescribeTopicPartitions,
@@ -371,4 +373,9 @@ fn cluster(topic: &str) -> Vec<(ApiKey, RequestKind)> {
             ),
         ),
     ]
+}
+
+fn metadata_of(topic: &str) -> MetadataRequest {
+    let wanted = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+    MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(true)
 }

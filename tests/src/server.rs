@@ -205,6 +205,17 @@ impl Server {
         self.status_field("VmHWM:")
     }
 
+    /// Number of open sockets of the process.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn open_sockets(&self) -> Result<usize> {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))?;
+        // A file may be closed between listing and looking.
+        let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        Ok(targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count())
+    }
+
     fn status_field(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the process has ended")?;
@@ -226,5 +237,5 @@ impl Drop for Server {
 fn tail(path: &Path) -> String {
     let log = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let lines: Vec<_> = log.lines().collect();
-    lines[lines.len().saturating_sub(40)..].join("\n")
+    lines[lines.len().saturating_sub(12)..].join("\n")
 }

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::{ApiKey, RequestHeader, RequestKind, ResponseHeader};
+use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, RequestKind, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
 use crate::PATIENCE;
@@ -18,6 +19,13 @@ const MAX_RESPONSE_BYTES: usize = 256 << 20;
 pub struct Connection {
     stream: TcpStream,
     correlation_id: i32,
+}
+
+/// The request that a client introduces itself with.
+pub fn api_versions_request() -> ApiVersionsRequest {
+    ApiVersionsRequest::default()
+        .with_client_software_name(StrBytes::from_static_str("system-test"))
+        .with_client_software_version(StrBytes::from_static_str("1.0"))
 }
 
 /// A whole request frame: size, header, body.
@@ -57,16 +65,28 @@ fn sized(mut frame: BytesMut) -> BytesMut {
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects and introduces itself with ApiVersions, as clients do.
     ///
     /// # Errors
-    /// The operating system's error.
+    /// The connection cannot be made, or the server does not answer.
     pub fn open(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, correlation_id: 0 })
+        let mut connection = Self { stream, correlation_id: 0 };
+        connection.api_versions()?;
+        Ok(connection)
+    }
+
+    /// The APIs and versions that the server says it serves.
+    ///
+    /// # Errors
+    /// The connection ended, or the server refused.
+    pub fn api_versions(&mut self) -> Result<Vec<ApiVersion>> {
+        let response = self.call(3, &api_versions_request())?;
+        ensure!(response.error_code == 0, "ApiVersions: error {}", response.error_code);
+        Ok(response.api_keys)
     }
 
     /// The socket.
