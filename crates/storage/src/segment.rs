@@ -14,7 +14,7 @@ use crate::config::Format;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{IoContext, Result};
 use crate::index::{IndexPaths, OffsetEntry, SegmentIndex, TimeEntry};
-use crate::record::detect_format;
+use crate::record::{self, RecordError};
 use crate::walk::{Depth, Frame, Step, Walker};
 
 /// Timestamp of a segment without records.
@@ -486,15 +486,30 @@ pub(crate) fn remove_segment_files(disk: &dyn Disk, log: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The format of a segment file, told by its first bytes; `default` for an empty one.
+/// The format of a segment file, told by its first bytes; `default` for one that is empty or whose
+/// first frame is torn.
 pub(crate) fn detect_segment_format(
     file: &dyn DiskFile,
+    base_offset: i64,
     default: Format,
 ) -> std::io::Result<Format> {
-    let mut head = [0; 4096];
-    let read = file.read_at(&mut head, 0)?;
-    Ok(detect_format(&head[..read]).unwrap_or(default))
+    let mut head = vec![0; 64];
+    loop {
+        let read = file.read_at(&mut head, 0)?;
+        let detected = record::detect_segment_format(&head[..read], base_offset);
+        match detected {
+            Ok(format) => return Ok(format),
+            // Only a checksum decides: it needs the whole first frame.
+            Err(RecordError::AmbiguousFormat) if read == head.len() && read < MAX_FIRST_FRAME => {
+                head.resize(head.len() * 8, 0);
+            }
+            Err(_) => return Ok(default),
+        }
+    }
 }
+
+/// Frames that need their checksum to tell the format are batches of 16 to 32 MiB or shorter messages.
+const MAX_FIRST_FRAME: usize = 1 << 26;
 
 /// Decides which frames get an index entry: one per interval of bytes, in appending order.
 #[derive(Debug)]

@@ -291,7 +291,7 @@ impl Recovery<'_> {
             .iter()
             .map(|found| {
                 let path = self.path_of(found);
-                let format = self.format_of(&path)?;
+                let format = self.format_of(&path, found.base_offset)?;
                 let interval = self.config.index_interval_bytes;
                 let segment = Segment::existing(
                     self.disk,
@@ -306,9 +306,9 @@ impl Recovery<'_> {
             .collect()
     }
 
-    fn format_of(&self, path: &Path) -> Result<Format> {
+    fn format_of(&self, path: &Path, base_offset: i64) -> Result<Format> {
         let file = self.disk.open(path, OpenMode::Read).context("open", path)?;
-        detect_segment_format(&*file, self.config.format).context("read", path)
+        detect_segment_format(&*file, base_offset, self.config.format).context("read", path)
     }
 
     /// The producers' state at the point where scanning begins.

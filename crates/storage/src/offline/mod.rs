@@ -79,7 +79,8 @@ fn segments_of(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<Segment>> {
         };
         let path = dir.join(&file.name);
         let handle = disk.open(&path, OpenMode::Read).context("open", &path)?;
-        let format = detect_segment_format(&*handle, Format::V2).context("read", &path)?;
+        let format =
+            detect_segment_format(&*handle, base_offset, Format::V2).context("read", &path)?;
         let interval = LogConfig::default().index_interval_bytes;
         segments.push(Segment::existing(
             disk,
