@@ -262,6 +262,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
             config.min_fetch_session_eviction_ms,
         ),
         producer_ids: ProducerIds::default(),
+        groups: crate::groups::Groups::default(),
         metrics,
         connections: Arc::default(),
         upkeep: work.clone(),

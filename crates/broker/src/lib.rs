@@ -16,6 +16,7 @@ pub mod api;
 pub mod broker;
 pub mod config;
 pub mod error;
+pub mod groups;
 pub mod identity;
 pub mod metrics;
 pub mod net;

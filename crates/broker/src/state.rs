@@ -33,6 +33,8 @@ pub struct BrokerState {
     pub fetch_sessions: FetchSessions,
     /// Where producer ids come from.
     pub producer_ids: ProducerIds,
+    /// Consumer groups.
+    pub groups: crate::groups::Groups,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.

@@ -409,7 +409,7 @@ impl BrokerState {
                 // The upkeep thread is gone only when the server stops; the next start finds the folder.
                 Ok(folder) => drop(self.upkeep.send(UpkeepWork::Remove(folder))),
                 Err(error) => {
-                    tracing::warn!(dir = %partition.dir.display(), %error, "the folder of a deleted partition stays")
+                    tracing::warn!(dir = %partition.dir.display(), %error, "the folder of a deleted partition stays");
                 }
             }
         }

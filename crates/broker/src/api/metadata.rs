@@ -21,7 +21,7 @@ pub async fn handle(ctx: &Context, request: MetadataRequest) -> MetadataResponse
         // Version 0 has no null: an empty list asks for all topics.
         None => push_all(ctx, &request, &mut answers),
         Some(topics) if topics.is_empty() && ctx.version == 0 => {
-            push_all(ctx, &request, &mut answers)
+            push_all(ctx, &request, &mut answers);
         }
         Some(topics) => {
             for topic in topics {

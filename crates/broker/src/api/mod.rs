@@ -24,6 +24,17 @@ pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 
+pub mod delete_groups;
+pub mod describe_groups;
+pub mod heartbeat;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
+pub mod sync_group;
+
 use std::sync::Arc;
 
 use kafka_protocol::messages::ApiKey;
@@ -108,6 +119,16 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         }
         ApiKey::DescribeProducers => answer!(ctx, raw, describe_producers::handle),
         ApiKey::DescribeTopicPartitions => answer!(ctx, raw, describe_topic_partitions::handle),
+        ApiKey::OffsetCommit => answer!(ctx, raw, offset_commit::handle),
+        ApiKey::OffsetFetch => answer!(ctx, raw, offset_fetch::handle),
+        ApiKey::JoinGroup => answer!(ctx, raw, join_group::handle),
+        ApiKey::Heartbeat => answer!(ctx, raw, heartbeat::handle),
+        ApiKey::LeaveGroup => answer!(ctx, raw, leave_group::handle),
+        ApiKey::SyncGroup => answer!(ctx, raw, sync_group::handle),
+        ApiKey::DescribeGroups => answer!(ctx, raw, describe_groups::handle),
+        ApiKey::ListGroups => answer!(ctx, raw, list_groups::handle),
+        ApiKey::DeleteGroups => answer!(ctx, raw, delete_groups::handle),
+        ApiKey::OffsetDelete => answer!(ctx, raw, offset_delete::handle),
         other => Err(ProtocolError::UnknownApi(other as i16)),
     }
 }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_protocol::messages::ApiKey;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -121,9 +122,10 @@ impl Reading<'_> {
         let head = frame.first_chunk::<8>().copied();
         let raw = match protocol::parse_request(frame) {
             Ok(raw) => raw,
-            Err(ProtocolError::UnsupportedVersion { api, .. })
-                if api == kafka_protocol::messages::ApiKey::ApiVersions =>
-            {
+            Err(ProtocolError::UnsupportedVersion {
+                api: ApiKey::ApiVersions,
+                ..
+            }) => {
                 return self.refuse_api_versions(head, bytes_in, replies).await;
             }
             Err(error) => return Err(error.into()),
@@ -134,12 +136,16 @@ impl Reading<'_> {
         let Ok(room) = replies.reserve().await else {
             return Err(Ended::ByPeer);
         };
-        let outcome = tokio::select! {
-            outcome = self.dispatch(&raw) => outcome?,
-            // A long poll must not hold up the shutdown; executed work is answered by its own branch.
-            () = stop.cancelled(), if raw.api == kafka_protocol::messages::ApiKey::Fetch => {
-                return Err(Ended::Shutdown);
+        let outcome = if may_wait(raw.api) {
+            tokio::select! {
+                biased;
+                outcome = self.dispatch(&raw) => outcome?,
+                // A long wait must not hold up the shutdown, nor outlive its client.
+                () = stop.cancelled() => return Err(Ended::Shutdown),
+                () = hung_up(self.stream) => return Err(Ended::ByPeer),
             }
+        } else {
+            self.dispatch(&raw).await?
         };
         match outcome {
             Outcome::Silent => {
@@ -175,10 +181,7 @@ impl Reading<'_> {
             return Err(Ended::ByPeer);
         };
         let reply = api::api_versions::unsupported(i32::from_be_bytes([a, b, c, d]))?;
-        let timer = self
-            .state
-            .metrics
-            .request(kafka_protocol::messages::ApiKey::ApiVersions, bytes_in);
+        let timer = self.state.metrics.request(ApiKey::ApiVersions, bytes_in);
         let queued = Queued {
             outcome: Outcome::Ready(reply),
             timer,
@@ -238,5 +241,21 @@ impl Reading<'_> {
                 }
             }
         }
+    }
+}
+
+/// Requests that wait for something that other clients do.
+fn may_wait(api: ApiKey) -> bool {
+    matches!(
+        api,
+        ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::ShareFetch
+    )
+}
+
+/// Resolves when the client has gone; never, when it sent more requests meanwhile.
+async fn hung_up(stream: &TcpStream) {
+    let mut byte = [0];
+    if let Ok(1) = stream.peek(&mut byte).await {
+        std::future::pending::<()>().await;
     }
 }

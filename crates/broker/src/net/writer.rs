@@ -237,7 +237,7 @@ impl Writer {
             match self.stream.try_write(&bytes) {
                 Ok(sent) => bytes.advance(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait_writable().await?
+                    self.wait_writable().await?;
                 }
                 Err(error) => return Err(error.into()),
             }

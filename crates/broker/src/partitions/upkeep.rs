@@ -119,7 +119,7 @@ fn remove(state: &BrokerState, folder: &DeletedFolder) {
     match state.env.disk.remove_dir_all(&folder.0) {
         Ok(()) => tracing::debug!(folder = %folder.0.display(), "deleted partition removed"),
         Err(error) => {
-            tracing::warn!(folder = %folder.0.display(), %error, "a deleted partition stays on the disk until the next start")
+            tracing::warn!(folder = %folder.0.display(), %error, "a deleted partition stays on the disk until the next start");
         }
     }
 }

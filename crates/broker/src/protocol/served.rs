@@ -39,6 +39,16 @@ pub static SERVED: &[Served] = &[
     served(ApiKey::ListPartitionReassignments, 0, 0),
     served(ApiKey::DescribeProducers, 0, 0),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
+    served(ApiKey::OffsetCommit, 2, 9),
+    served(ApiKey::OffsetFetch, 1, 9),
+    served(ApiKey::JoinGroup, 0, 9),
+    served(ApiKey::Heartbeat, 0, 4),
+    served(ApiKey::LeaveGroup, 0, 5),
+    served(ApiKey::SyncGroup, 0, 5),
+    served(ApiKey::DescribeGroups, 0, 6),
+    served(ApiKey::ListGroups, 0, 5),
+    served(ApiKey::DeleteGroups, 0, 2),
+    served(ApiKey::OffsetDelete, 0, 0),
 ];
 
 /// The entry of an API.

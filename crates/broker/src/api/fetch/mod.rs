@@ -20,6 +20,7 @@ use crate::net::reply::Outcome;
 use crate::partitions::Waiting;
 use crate::protocol::{ProtocolError, RawRequest};
 use kafka_protocol::messages::TopicName;
+use kafka_protocol::protocol::StrBytes;
 use read::{Evaluation, Limits, Target};
 pub use session::FetchSessions;
 
@@ -34,6 +35,17 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 pub(crate) enum TopicKey {
     Name(TopicName),
     Id(Uuid),
+}
+
+impl TopicKey {
+    /// The name is copied: as a slice it would keep the whole receive buffer with the session.
+    fn new(version: i16, id: Uuid, name: &TopicName) -> Self {
+        if version >= TOPIC_IDS {
+            Self::Id(id)
+        } else {
+            Self::Name(TopicName(StrBytes::from_string(name.to_string())))
+        }
+    }
 }
 
 /// What a client wants of one partition.
@@ -103,7 +115,7 @@ async fn evaluate(
         // There is no other replica in a cluster of one.
         return Evaluation::refuse(targets, ResponseError::NotLeaderOrFollower);
     }
-    let mut evaluation = Evaluation::of(&targets, limits);
+    let (mut evaluation, targets) = first_look(ctx, targets, limits).await;
     let wait =
         Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(LONGEST_WAIT);
     if evaluation.is_enough(limits) || wait.is_zero() {
@@ -131,14 +143,26 @@ async fn evaluate(
     }
 }
 
+/// Finding the place of an old offset may read an index and a batch header from the disk; near the end
+/// both are in memory.
+async fn first_look(
+    ctx: &Context,
+    targets: Vec<Target>,
+    limits: Limits,
+) -> (Evaluation, Vec<Target>) {
+    let is_far = targets.iter().any(|target| target.is_far_behind());
+    let look = move || (Evaluation::of(&targets, limits), targets);
+    if is_far {
+        ctx.blocking(move |_| look()).await
+    } else {
+        look()
+    }
+}
+
 fn take_wanted(request: &mut FetchRequest, version: i16) -> Vec<Wanted> {
     let mut wanted = Vec::new();
     for topic in std::mem::take(&mut request.topics) {
-        let key = if version >= TOPIC_IDS {
-            TopicKey::Id(topic.topic_id)
-        } else {
-            TopicKey::Name(topic.topic)
-        };
+        let key = TopicKey::new(version, topic.topic_id, &topic.topic);
         wanted.extend(topic.partitions.iter().map(|partition| Wanted {
             topic: key.clone(),
             index: partition.partition,
@@ -154,11 +178,7 @@ fn take_wanted(request: &mut FetchRequest, version: i16) -> Vec<Wanted> {
 fn take_forgotten(request: &mut FetchRequest, version: i16) -> Vec<(TopicKey, i32)> {
     let mut forgotten = Vec::new();
     for topic in std::mem::take(&mut request.forgotten_topics_data) {
-        let key = if version >= TOPIC_IDS {
-            TopicKey::Id(topic.topic_id)
-        } else {
-            TopicKey::Name(topic.topic)
-        };
+        let key = TopicKey::new(version, topic.topic_id, &topic.topic);
         forgotten.extend(topic.partitions.iter().map(|&index| (key.clone(), index)));
     }
     forgotten

@@ -9,6 +9,9 @@ use super::{TopicKey, Wanted};
 use crate::error::storage_error_code;
 use crate::partitions::{HostedTopic, Partition, Partitions};
 
+/// Records behind the end from which on a fetch counts as one of old data.
+const FAR_BEHIND: i64 = 50_000;
+
 /// Bounds of a whole fetch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -46,6 +49,14 @@ impl Target {
 
     pub(super) fn partition(&self) -> Option<&Partition> {
         self.found.as_ref().ok().map(|(_, partition)| &**partition)
+    }
+
+    /// Whether the offset is so old that its place may not be in memory.
+    pub(super) fn is_far_behind(&self) -> bool {
+        let log = self.partition().and_then(|partition| partition.log().ok());
+        log.is_some_and(|log| {
+            log.acknowledged_end().saturating_sub(self.wanted.offset) > FAR_BEHIND
+        })
     }
 
     /// One look. `max_bytes` is what the fetch has left; `is_first` lets one batch exceed it.

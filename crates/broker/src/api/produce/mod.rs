@@ -15,7 +15,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
@@ -196,8 +196,11 @@ impl Appending<'_> {
                 slot
             }));
         }
+        // A copy: the name in the request is a slice of the whole receive buffer, which must not live
+        // until the flush.
+        let name = TopicName(StrBytes::from_string(data.name.to_string()));
         TopicProduceResponse::default()
-            .with_name(data.name)
+            .with_name(name)
             .with_topic_id(data.topic_id)
             .with_partition_responses(slots)
     }

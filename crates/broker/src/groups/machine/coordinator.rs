@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use crate::groups::core::GroupError;
-use crate::groups::core::api::{
-    CommitResult, CommittedOffset, Effect, GroupConfig, GroupDescription, GroupListing, GroupState, Identity, Join,
-    Joined, MemberDescription, OffsetToCommit, OffsetsRecord, Reply, Sync, Synced, Token,
+use crate::groups::machine::GroupError;
+use crate::groups::machine::api::{
+    CommitResult, CommittedOffset, Effect, GroupConfig, GroupDescription, GroupListing, GroupState,
+    Identity, Join, Joined, MemberDescription, OffsetToCommit, OffsetsRecord, Reply, Sync, Synced,
+    Token,
 };
-use crate::groups::core::codec::{self, DecodeError, Key};
-use crate::groups::core::group::{Group, Replies};
+use crate::groups::machine::codec::{self, DecodeError, Key};
+use crate::groups::machine::group::{Group, Replies};
 
 /// Offsets of one group: topic, then partition.
 type Offsets = BTreeMap<String, BTreeMap<i32, CommittedOffset>>;
@@ -24,10 +25,24 @@ struct Entry {
 /// What happens once a write is acknowledged.
 #[derive(Debug)]
 enum Then {
-    Assign { group_id: String, generation: i32, assignments: Vec<(String, Bytes)> },
-    Rejoined { token: Token, joined: Joined },
-    Commit { group_id: String, token: Token, offsets: Vec<(OffsetToCommit, i64)>, result: CommitResult },
-    Forget { token: Option<Token> },
+    Assign {
+        group_id: String,
+        generation: i32,
+        assignments: Vec<(String, Bytes)>,
+    },
+    Rejoined {
+        token: Token,
+        joined: Joined,
+    },
+    Commit {
+        group_id: String,
+        token: Token,
+        offsets: Vec<(OffsetToCommit, i64)>,
+        result: CommitResult,
+    },
+    Forget {
+        token: Option<Token>,
+    },
     Nothing,
 }
 
@@ -44,7 +59,13 @@ pub struct Coordinator {
 impl Coordinator {
     /// A coordinator without groups.
     pub fn new(config: GroupConfig) -> Self {
-        Self { config, groups: BTreeMap::new(), writes: HashMap::new(), next_write: 0, effects: Vec::new() }
+        Self {
+            config,
+            groups: BTreeMap::new(),
+            writes: HashMap::new(),
+            next_write: 0,
+            effects: Vec::new(),
+        }
     }
 
     /// Takes what the shell must do since the last call.
@@ -64,14 +85,21 @@ impl Coordinator {
     }
 
     /// Runs a step on a group and turns its answers into effects; an emptied group is written.
-    fn step<T>(&mut self, group_id: &str, f: impl FnOnce(&mut Group, &mut Replies) -> T) -> Option<T> {
+    fn step<T>(
+        &mut self,
+        group_id: &str,
+        f: impl FnOnce(&mut Group, &mut Replies) -> T,
+    ) -> Option<T> {
         let group = self.groups.get_mut(group_id)?.group.as_mut()?;
         let mut out = Replies::new();
         let before = (group.state, group.generation);
         let result = f(group, &mut out);
         let emptied = group.state == GroupState::Empty && before != (group.state, group.generation);
         let record = emptied.then(|| group_record(group));
-        self.effects.extend(out.into_iter().map(|(token, reply)| Effect::Reply(token, reply)));
+        self.effects.extend(
+            out.into_iter()
+                .map(|(token, reply)| Effect::Reply(token, reply)),
+        );
         if let Some(record) = record {
             self.persist(vec![record], Then::Nothing);
         }
@@ -85,7 +113,9 @@ impl Coordinator {
     fn group_or_new(&mut self, group_id: &str, now_ms: i64) -> &mut Group {
         let delay = self.config.initial_rebalance_delay_ms;
         let entry = self.groups.entry(group_id.to_owned()).or_default();
-        entry.group.get_or_insert_with(|| Group::new(group_id, delay, now_ms))
+        entry
+            .group
+            .get_or_insert_with(|| Group::new(group_id, delay, now_ms))
     }
 
     /// A member joins. `new_id` is a member id that is used if the member needs one: the client id
@@ -115,7 +145,9 @@ impl Coordinator {
         }
         let fits = match group {
             // A member that is alone may change what it supports.
-            Some(group) if group.members.len() == 1 && group.members.contains_key(&join.member_id) => {
+            Some(group)
+                if group.members.len() == 1 && group.members.contains_key(&join.member_id) =>
+            {
                 !join.protocols.is_empty() && !join.protocol_type.is_empty()
             }
             Some(group) => group.supports(&join.protocol_type, &join.protocols),
@@ -127,7 +159,10 @@ impl Coordinator {
         let known = group.is_some_and(|group| {
             group.members.contains_key(&join.member_id)
                 || group.is_pending(&join.member_id)
-                || join.instance_id.as_ref().is_some_and(|id| group.member_of_instance(id).is_some())
+                || join
+                    .instance_id
+                    .as_ref()
+                    .is_some_and(|id| group.member_of_instance(id).is_some())
         });
         if !known && group.is_some_and(|group| group.size() >= self.config.max_size) {
             return Err(GroupError::GroupMaxSizeReached);
@@ -137,19 +172,37 @@ impl Coordinator {
 
     fn join_new(&mut self, join: &Join, new_id: String, token: Token, now_ms: i64) {
         let group = self.group_or_new(&join.group_id, now_ms);
-        let replaced = join.instance_id.as_ref().and_then(|id| group.member_of_instance(id)).cloned();
+        let replaced = join
+            .instance_id
+            .as_ref()
+            .and_then(|id| group.member_of_instance(id))
+            .cloned();
         if let Some(old_id) = replaced {
             return self.replace_static(join, &old_id, &new_id, token, now_ms);
         }
         if join.instance_id.is_none() && join.member_id_required {
             group.await_member(new_id.clone(), now_ms + i64::from(join.session_timeout_ms));
-            return self.reply(token, Reply::Join(Joined::refused(GroupError::MemberIdRequired, &new_id)));
+            return self.reply(
+                token,
+                Reply::Join(Joined::refused(GroupError::MemberIdRequired, &new_id)),
+            );
         }
-        self.step(&join.group_id, |group, out| group.add_joining(new_id, join, token, now_ms, out));
+        self.step(&join.group_id, |group, out| {
+            group.add_joining(new_id, join, token, now_ms, out);
+        });
     }
 
-    fn replace_static(&mut self, join: &Join, old_id: &str, new_id: &str, token: Token, now_ms: i64) {
-        let was_leader = self.group(&join.group_id).is_some_and(|group| group.leader.as_deref() == Some(old_id));
+    fn replace_static(
+        &mut self,
+        join: &Join,
+        old_id: &str,
+        new_id: &str,
+        token: Token,
+        now_ms: i64,
+    ) {
+        let was_leader = self
+            .group(&join.group_id)
+            .is_some_and(|group| group.leader.as_deref() == Some(old_id));
         let same = self.step(&join.group_id, |group, out| {
             let same = group.replace_static(old_id, new_id, join, now_ms, out);
             if !same {
@@ -157,7 +210,9 @@ impl Coordinator {
             }
             same
         });
-        let Some(group) = self.group(&join.group_id).filter(|_| same == Some(true)) else { return };
+        let Some(group) = self.group(&join.group_id).filter(|_| same == Some(true)) else {
+            return;
+        };
         let mut joined = group.joined(new_id);
         if was_leader && join.knows_skip_assignment {
             joined.skip_assignment = true;
@@ -185,7 +240,9 @@ impl Coordinator {
                 // It did not get the answer to its join.
                 GroupState::CompletingRebalance if same => return Ok(Some(group.joined(&id))),
                 GroupState::Stable if same && !is_leader => return Ok(Some(group.joined(&id))),
-                GroupState::CompletingRebalance | GroupState::Stable => group.rejoin(&id, join, token, now_ms, out),
+                GroupState::CompletingRebalance | GroupState::Stable => {
+                    group.rejoin(&id, join, token, now_ms, out);
+                }
                 GroupState::Empty | GroupState::Dead => return Err(GroupError::UnknownMemberId),
             }
             Ok(None)
@@ -194,7 +251,10 @@ impl Coordinator {
             Some(Ok(None)) => {}
             Some(Ok(Some(joined))) => self.reply(token, Reply::Join(joined)),
             Some(Err(error)) => self.reply(token, Reply::Join(Joined::refused(error, &id))),
-            None => self.reply(token, Reply::Join(Joined::refused(GroupError::UnknownMemberId, &id))),
+            None => self.reply(
+                token,
+                Reply::Join(Joined::refused(GroupError::UnknownMemberId, &id)),
+            ),
         }
     }
 
@@ -226,13 +286,17 @@ impl Coordinator {
     }
 
     fn check_sync(&self, sync: &Sync) -> Result<GroupState, GroupError> {
-        let group = self.group(&sync.group_id).ok_or(GroupError::UnknownMemberId)?;
+        let group = self
+            .group(&sync.group_id)
+            .ok_or(GroupError::UnknownMemberId)?;
         group.check_member(&sync.member_id, sync.instance_id.as_deref())?;
         if sync.generation != group.generation {
             return Err(GroupError::IllegalGeneration);
         }
         let differs = |said: &Option<String>, is: &Option<String>| said.is_some() && said != is;
-        if differs(&sync.protocol_type, &group.protocol_type) || differs(&sync.protocol, &group.protocol) {
+        if differs(&sync.protocol_type, &group.protocol_type)
+            || differs(&sync.protocol, &group.protocol)
+        {
             return Err(GroupError::InconsistentGroupProtocol);
         }
         match group.state {
@@ -244,14 +308,24 @@ impl Coordinator {
 
     /// Writes the group as it will be when the assignment is known.
     fn write_assignment(&mut self, sync: Sync, now_ms: i64) {
-        let Some(group) = self.group(&sync.group_id) else { return };
+        let Some(group) = self.group(&sync.group_id) else {
+            return;
+        };
         let mut stored = group.to_stored();
         stored.state_timestamp_ms = now_ms;
         for member in &mut stored.members {
-            let found = sync.assignments.iter().find(|(id, _)| *id == member.member_id);
-            member.assignment = found.map(|(_, assignment)| assignment.clone()).unwrap_or_default();
+            let found = sync
+                .assignments
+                .iter()
+                .find(|(id, _)| *id == member.member_id);
+            member.assignment = found
+                .map(|(_, assignment)| assignment.clone())
+                .unwrap_or_default();
         }
-        let record = (codec::group_key(&group.id), Some(codec::group_value(&stored)));
+        let record = (
+            codec::group_key(&group.id),
+            Some(codec::group_value(&stored)),
+        );
         let then = Then::Assign {
             group_id: sync.group_id,
             generation: group.generation,
@@ -309,9 +383,18 @@ impl Coordinator {
     }
 
     /// Commits offsets: answered with [`Reply::Commit`] once they are written.
-    pub fn commit(&mut self, who: &Identity, offsets: Vec<OffsetToCommit>, token: Token, now_ms: i64) {
+    pub fn commit(
+        &mut self,
+        who: &Identity,
+        offsets: Vec<OffsetToCommit>,
+        token: Token,
+        now_ms: i64,
+    ) {
         if let Err(error) = self.check_commit(who, now_ms) {
-            let refused = offsets.into_iter().map(|o| (o.topic, o.partition, Some(error))).collect();
+            let refused = offsets
+                .into_iter()
+                .map(|o| (o.topic, o.partition, Some(error)))
+                .collect();
             return self.reply(token, Reply::Commit(refused));
         }
         let mut result = CommitResult::new();
@@ -319,7 +402,11 @@ impl Coordinator {
         let mut records = Vec::new();
         for offset in offsets {
             if offset.metadata.len() > self.config.max_offset_metadata_bytes {
-                result.push((offset.topic, offset.partition, Some(GroupError::OffsetMetadataTooLarge)));
+                result.push((
+                    offset.topic,
+                    offset.partition,
+                    Some(GroupError::OffsetMetadataTooLarge),
+                ));
                 continue;
             }
             result.push((offset.topic.clone(), offset.partition, None));
@@ -330,7 +417,12 @@ impl Coordinator {
         if records.is_empty() {
             return self.reply(token, Reply::Commit(result));
         }
-        let then = Then::Commit { group_id: who.group_id.clone(), token, offsets: accepted, result };
+        let then = Then::Commit {
+            group_id: who.group_id.clone(),
+            token,
+            offsets: accepted,
+            result,
+        };
         self.persist(records, then);
     }
 
@@ -363,21 +455,40 @@ impl Coordinator {
 
     /// A committed offset.
     pub fn offset(&self, group_id: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
-        self.groups.get(group_id)?.offsets.get(topic)?.get(&partition)
+        self.groups
+            .get(group_id)?
+            .offsets
+            .get(topic)?
+            .get(&partition)
     }
 
     /// All committed offsets of a group.
     pub fn offsets(&self, group_id: &str) -> impl Iterator<Item = (&str, i32, &CommittedOffset)> {
-        let topics = self.groups.get(group_id).into_iter().flat_map(|entry| &entry.offsets);
-        topics.flat_map(|(topic, partitions)| partitions.iter().map(move |(index, o)| (topic.as_str(), *index, o)))
+        let topics = self
+            .groups
+            .get(group_id)
+            .into_iter()
+            .flat_map(|entry| &entry.offsets);
+        topics.flat_map(|(topic, partitions)| {
+            partitions
+                .iter()
+                .map(move |(index, o)| (topic.as_str(), *index, o))
+        })
     }
 
     /// All groups.
     pub fn list(&self) -> Vec<GroupListing> {
         let listed = |(id, entry): (&String, &Entry)| GroupListing {
             group_id: id.clone(),
-            protocol_type: entry.group.as_ref().and_then(|g| g.protocol_type.clone()).unwrap_or_default(),
-            state: entry.group.as_ref().map_or(GroupState::Empty, |group| group.state),
+            protocol_type: entry
+                .group
+                .as_ref()
+                .and_then(|g| g.protocol_type.clone())
+                .unwrap_or_default(),
+            state: entry
+                .group
+                .as_ref()
+                .map_or(GroupState::Empty, |group| group.state),
         };
         self.groups.iter().map(listed).collect()
     }
@@ -400,13 +511,25 @@ impl Coordinator {
             instance_id: member.instance_id.clone(),
             client_id: member.client_id.clone(),
             client_host: member.client_host.clone(),
-            metadata: if settled { member.metadata(&protocol) } else { Bytes::new() },
-            assignment: if settled { member.assignment.clone() } else { Bytes::new() },
+            metadata: if settled {
+                member.metadata(&protocol)
+            } else {
+                Bytes::new()
+            },
+            assignment: if settled {
+                member.assignment.clone()
+            } else {
+                Bytes::new()
+            },
         });
         Some(GroupDescription {
             state: group.state,
             protocol_type: group.protocol_type.clone().unwrap_or_default(),
-            protocol: if settled { protocol.clone() } else { String::new() },
+            protocol: if settled {
+                protocol.clone()
+            } else {
+                String::new()
+            },
             members: members.collect(),
         })
     }
@@ -415,7 +538,12 @@ impl Coordinator {
     pub fn delete_group(&mut self, group_id: &str, token: Token) {
         let refused = match self.groups.get(group_id) {
             None => Some(GroupError::GroupIdNotFound),
-            Some(entry) if entry.group.as_ref().is_some_and(|group| group.state != GroupState::Empty) => {
+            Some(entry)
+                if entry
+                    .group
+                    .as_ref()
+                    .is_some_and(|group| group.state != GroupState::Empty) =>
+            {
                 Some(GroupError::NonEmptyGroup)
             }
             Some(_) => None,
@@ -433,7 +561,10 @@ impl Coordinator {
         let Some(entry) = self.groups.get_mut(group_id) else {
             return self.reply(token, Reply::Deleted(Some(GroupError::GroupIdNotFound)));
         };
-        let group = entry.group.as_ref().filter(|group| group.state != GroupState::Empty);
+        let group = entry
+            .group
+            .as_ref()
+            .filter(|group| group.state != GroupState::Empty);
         if group.is_some_and(|group| group.is_subscribed("").is_none()) {
             return self.reply(token, Reply::Deleted(Some(GroupError::NonEmptyGroup)));
         }
@@ -441,8 +572,18 @@ impl Coordinator {
         let mut records = Vec::new();
         for (topic, partition) in partitions {
             let in_use = group.is_some_and(|group| group.is_subscribed(topic) != Some(false));
-            result.push((topic.clone(), *partition, in_use.then_some(GroupError::GroupSubscribedToTopic)));
-            if !in_use && entry.offsets.get_mut(topic).and_then(|of| of.remove(partition)).is_some() {
+            result.push((
+                topic.clone(),
+                *partition,
+                in_use.then_some(GroupError::GroupSubscribedToTopic),
+            ));
+            if !in_use
+                && entry
+                    .offsets
+                    .get_mut(topic)
+                    .and_then(|of| of.remove(partition))
+                    .is_some()
+            {
                 records.push((codec::offset_key(group_id, topic, *partition), None));
             }
         }
@@ -450,14 +591,27 @@ impl Coordinator {
         if records.is_empty() {
             return self.reply(token, Reply::Commit(result));
         }
-        let then = Then::Commit { group_id: group_id.to_owned(), token, offsets: Vec::new(), result };
+        let then = Then::Commit {
+            group_id: group_id.to_owned(),
+            token,
+            offsets: Vec::new(),
+            result,
+        };
         self.persist(records, then);
     }
 
-    fn tombstones(&self, group_id: &str, which: impl Fn(&str, &CommittedOffset) -> bool, group: bool) -> Vec<OffsetsRecord> {
-        let gone = self.offsets(group_id).filter(|(topic, _, offset)| which(topic, offset));
-        let mut records: Vec<_> =
-            gone.map(|(topic, index, _)| (codec::offset_key(group_id, topic, index), None)).collect();
+    fn tombstones(
+        &self,
+        group_id: &str,
+        which: impl Fn(&str, &CommittedOffset) -> bool,
+        group: bool,
+    ) -> Vec<OffsetsRecord> {
+        let gone = self
+            .offsets(group_id)
+            .filter(|(topic, _, offset)| which(topic, offset));
+        let mut records: Vec<_> = gone
+            .map(|(topic, index, _)| (codec::offset_key(group_id, topic, index), None))
+            .collect();
         if group {
             records.push((codec::group_key(group_id), None));
         }
@@ -473,25 +627,38 @@ impl Coordinator {
     }
 
     fn expire_group(&mut self, group_id: &str, now_ms: i64) {
-        let Some(entry) = self.groups.get(group_id) else { return };
+        let Some(entry) = self.groups.get(group_id) else {
+            return;
+        };
         let group = entry.group.as_ref();
         let retention_ms = self.config.offsets_retention_ms;
         let expired = |topic: &str, offset: &CommittedOffset| {
             let since_ms = match group {
-                Some(group) if group.state == GroupState::Empty && group.protocol_type.is_some() => {
+                Some(group)
+                    if group.state == GroupState::Empty && group.protocol_type.is_some() =>
+                {
                     group.state_since_ms.max(offset.commit_timestamp_ms)
                 }
-                Some(group) if group.state != GroupState::Empty && group.is_subscribed(topic) != Some(false) => {
+                Some(group)
+                    if group.state != GroupState::Empty
+                        && group.is_subscribed(topic) != Some(false) =>
+                {
                     return false;
                 }
                 _ => offset.commit_timestamp_ms,
             };
-            now_ms >= offset.expire_timestamp_ms.unwrap_or_else(|| since_ms.saturating_add(retention_ms))
+            now_ms
+                >= offset
+                    .expire_timestamp_ms
+                    .unwrap_or_else(|| since_ms.saturating_add(retention_ms))
         };
-        let left = self.offsets(group_id).any(|(topic, _, offset)| !expired(topic, offset));
+        let left = self
+            .offsets(group_id)
+            .any(|(topic, _, offset)| !expired(topic, offset));
         let empty = group.is_none_or(|group| group.state == GroupState::Empty && group.size() == 0);
         let had_any = !entry.offsets.is_empty();
-        let old = group.is_none_or(|group| now_ms >= group.state_since_ms.saturating_add(retention_ms));
+        let old =
+            group.is_none_or(|group| now_ms >= group.state_since_ms.saturating_add(retention_ms));
         let gone = empty && !left && (had_any || old);
         let records = self.tombstones(group_id, expired, gone);
         if records.is_empty() {
@@ -500,10 +667,16 @@ impl Coordinator {
         if gone {
             self.groups.remove(group_id);
         } else {
-            let keys: Vec<(String, i32)> = records.iter().filter_map(|(key, _)| offset_of(key)).collect();
+            let keys: Vec<(String, i32)> = records
+                .iter()
+                .filter_map(|(key, _)| offset_of(key))
+                .collect();
             if let Some(entry) = self.groups.get_mut(group_id) {
                 for (topic, partition) in keys {
-                    entry.offsets.get_mut(&topic).map(|of| of.remove(&partition));
+                    entry
+                        .offsets
+                        .get_mut(&topic)
+                        .map(|of| of.remove(&partition));
                 }
                 entry.offsets.retain(|_, of| !of.is_empty());
             }
@@ -513,15 +686,27 @@ impl Coordinator {
 
     /// Next time at which [`Coordinator::tick`] has something to do, Unix ms.
     pub fn next_deadline_ms(&self) -> Option<i64> {
-        self.groups.values().filter_map(|entry| entry.group.as_ref()?.next_deadline_ms()).min()
+        self.groups
+            .values()
+            .filter_map(|entry| entry.group.as_ref()?.next_deadline_ms())
+            .min()
     }
 
     /// Lets time pass: sessions end, rebalances complete.
     pub fn tick(&mut self, now_ms: i64) {
         let due = |entry: &Entry| {
-            entry.group.as_ref().and_then(Group::next_deadline_ms).is_some_and(|deadline| deadline <= now_ms)
+            entry
+                .group
+                .as_ref()
+                .and_then(Group::next_deadline_ms)
+                .is_some_and(|deadline| deadline <= now_ms)
         };
-        let ids: Vec<String> = self.groups.iter().filter(|(_, entry)| due(entry)).map(|(id, _)| id.clone()).collect();
+        let ids: Vec<String> = self
+            .groups
+            .iter()
+            .filter(|(_, entry)| due(entry))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in ids {
             self.step(&id, |group, out| group.tick(now_ms, out));
         }
@@ -530,10 +715,16 @@ impl Coordinator {
     /// Tells that a write is acknowledged (`ok`) or failed.
     pub fn persisted(&mut self, id: u64, ok: bool, now_ms: i64) {
         match self.writes.remove(&id) {
-            Some(Then::Assign { group_id, generation, assignments }) => {
+            Some(Then::Assign {
+                group_id,
+                generation,
+                assignments,
+            }) => {
                 self.step(&group_id, |group, out| {
                     // A rebalance may have begun meanwhile.
-                    if group.generation != generation || group.state != GroupState::CompletingRebalance {
+                    if group.generation != generation
+                        || group.state != GroupState::CompletingRebalance
+                    {
                         return;
                     }
                     if ok {
@@ -544,10 +735,16 @@ impl Coordinator {
                 });
             }
             Some(Then::Rejoined { token, joined }) => {
-                let refused = Joined::refused(GroupError::CoordinatorNotAvailable, &joined.member_id);
+                let refused =
+                    Joined::refused(GroupError::CoordinatorNotAvailable, &joined.member_id);
                 self.reply(token, Reply::Join(if ok { joined } else { refused }));
             }
-            Some(Then::Commit { group_id, token, offsets, mut result }) => {
+            Some(Then::Commit {
+                group_id,
+                token,
+                offsets,
+                mut result,
+            }) => {
                 if ok {
                     self.store(&group_id, offsets);
                 } else {
@@ -572,7 +769,11 @@ impl Coordinator {
         let entry = self.groups.entry(group_id.to_owned()).or_default();
         for (offset, at_ms) in offsets {
             let stored = committed(&offset, at_ms);
-            entry.offsets.entry(offset.topic).or_default().insert(offset.partition, stored);
+            entry
+                .offsets
+                .entry(offset.topic)
+                .or_default()
+                .insert(offset.partition, stored);
         }
     }
 
@@ -580,22 +781,53 @@ impl Coordinator {
     ///
     /// # Errors
     /// [`DecodeError`] for a record that cannot be read; the caller reports and goes on.
-    pub fn apply_record(&mut self, key: &[u8], value: Option<&[u8]>, now_ms: i64) -> Result<(), DecodeError> {
+    pub fn apply_record(
+        &mut self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        now_ms: i64,
+    ) -> Result<(), DecodeError> {
         match (codec::decode_key(key)?, value) {
-            (Key::Offset { group_id, topic, partition }, Some(value)) => {
+            (
+                Key::Offset {
+                    group_id,
+                    topic,
+                    partition,
+                },
+                Some(value),
+            ) => {
                 let offset = codec::decode_offset(value)?;
                 let entry = self.groups.entry(group_id).or_default();
-                entry.offsets.entry(topic).or_default().insert(partition, offset);
+                entry
+                    .offsets
+                    .entry(topic)
+                    .or_default()
+                    .insert(partition, offset);
             }
-            (Key::Offset { group_id, topic, partition }, None) => {
+            (
+                Key::Offset {
+                    group_id,
+                    topic,
+                    partition,
+                },
+                None,
+            ) => {
                 if let Some(entry) = self.groups.get_mut(&group_id) {
-                    entry.offsets.get_mut(&topic).map(|of| of.remove(&partition));
+                    entry
+                        .offsets
+                        .get_mut(&topic)
+                        .map(|of| of.remove(&partition));
                     entry.offsets.retain(|_, of| !of.is_empty());
                 }
             }
             (Key::Group { group_id }, Some(value)) => {
                 let stored = codec::decode_group(value)?;
-                let group = Group::stored(&group_id, stored, self.config.initial_rebalance_delay_ms, now_ms);
+                let group = Group::stored(
+                    &group_id,
+                    stored,
+                    self.config.initial_rebalance_delay_ms,
+                    now_ms,
+                );
                 self.groups.entry(group_id).or_default().group = Some(group);
             }
             (Key::Group { group_id }, None) => {
@@ -610,7 +842,8 @@ impl Coordinator {
 
     /// Ends a replay: what is left without group and offsets is gone.
     pub fn finish_loading(&mut self) {
-        self.groups.retain(|_, entry| entry.group.is_some() || !entry.offsets.is_empty());
+        self.groups
+            .retain(|_, entry| entry.group.is_some() || !entry.offsets.is_empty());
     }
 }
 
@@ -625,12 +858,17 @@ fn committed(offset: &OffsetToCommit, now_ms: i64) -> CommittedOffset {
 }
 
 fn group_record(group: &Group) -> OffsetsRecord {
-    (codec::group_key(&group.id), Some(codec::group_value(&group.to_stored())))
+    (
+        codec::group_key(&group.id),
+        Some(codec::group_value(&group.to_stored())),
+    )
 }
 
 fn offset_of(key: &[u8]) -> Option<(String, i32)> {
     match codec::decode_key(key) {
-        Ok(Key::Offset { topic, partition, .. }) => Some((topic, partition)),
+        Ok(Key::Offset {
+            topic, partition, ..
+        }) => Some((topic, partition)),
         _ => None,
     }
 }

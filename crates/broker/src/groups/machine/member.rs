@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::groups::core::api::{Join, Token};
-use crate::groups::core::codec::StoredMember;
+use crate::groups::machine::api::{Join, Token};
+use crate::groups::machine::codec::StoredMember;
 
 /// A member of a group.
 #[derive(Clone, Debug)]
@@ -82,6 +82,8 @@ impl Member {
 
     pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
         let found = self.protocols.iter().find(|(name, _)| name == protocol);
-        found.map(|(_, metadata)| metadata.clone()).unwrap_or_default()
+        found
+            .map(|(_, metadata)| metadata.clone())
+            .unwrap_or_default()
     }
 }

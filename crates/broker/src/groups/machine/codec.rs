@@ -5,7 +5,7 @@
 
 use bytes::{Buf, BufMut, Bytes};
 
-use crate::groups::core::api::CommittedOffset;
+use crate::groups::machine::api::CommittedOffset;
 
 /// A decoded key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,8 +144,14 @@ pub fn group_value(group: &GroupMetadata) -> Vec<u8> {
 pub fn decode_key(bytes: &[u8]) -> Decoded<Key> {
     let mut reader = Reader(bytes);
     match reader.i16()? {
-        0 | 1 => Ok(Key::Offset { group_id: reader.string()?, topic: reader.string()?, partition: reader.i32()? }),
-        2 => Ok(Key::Group { group_id: reader.string()? }),
+        0 | 1 => Ok(Key::Offset {
+            group_id: reader.string()?,
+            topic: reader.string()?,
+            partition: reader.i32()?,
+        }),
+        2 => Ok(Key::Group {
+            group_id: reader.string()?,
+        }),
         other => Ok(Key::Other(other)),
     }
 }
@@ -162,10 +168,24 @@ pub fn decode_offset(bytes: &[u8]) -> Decoded<CommittedOffset> {
     }
     let offset = reader.i64()?;
     let leader_epoch = if version >= 3 { reader.i32()? } else { -1 };
-    let metadata = if version >= 4 { reader.compact_string()?.unwrap_or_default() } else { reader.string()? };
+    let metadata = if version >= 4 {
+        reader.compact_string()?.unwrap_or_default()
+    } else {
+        reader.string()?
+    };
     let commit_timestamp_ms = reader.i64()?;
-    let expire = if version == 1 { Some(reader.i64()?).filter(|ms| *ms >= 0) } else { None };
-    Ok(CommittedOffset { offset, leader_epoch, metadata, commit_timestamp_ms, expire_timestamp_ms: expire })
+    let expire = if version == 1 {
+        Some(reader.i64()?).filter(|ms| *ms >= 0)
+    } else {
+        None
+    };
+    Ok(CommittedOffset {
+        offset,
+        leader_epoch,
+        metadata,
+        commit_timestamp_ms,
+        expire_timestamp_ms: expire,
+    })
 }
 
 /// Decodes a group's metadata.
@@ -187,7 +207,11 @@ pub fn decode_group(bytes: &[u8]) -> Decoded<GroupMetadata> {
         state_timestamp_ms: if version >= 2 { reader.i64()? } else { -1 },
         members: Vec::new(),
     };
-    let count = if flexible { reader.varint()?.checked_sub(1).ok_or(DecodeError)? as usize } else { usize::try_from(reader.i32()?).map_err(|_| DecodeError)? };
+    let count = if flexible {
+        reader.varint()?.checked_sub(1).ok_or(DecodeError)? as usize
+    } else {
+        usize::try_from(reader.i32()?).map_err(|_| DecodeError)?
+    };
     // A member has at least 16 bytes; a count that does not fit is a lie.
     if count > reader.0.len() / 8 {
         return Err(DecodeError);
@@ -201,10 +225,18 @@ pub fn decode_group(bytes: &[u8]) -> Decoded<GroupMetadata> {
 fn decode_member(reader: &mut Reader<'_>, version: i16) -> Decoded<StoredMember> {
     let flexible = version >= 4;
     let member_id = reader.text(flexible)?.ok_or(DecodeError)?;
-    let instance_id = if version >= 3 { reader.text(flexible)? } else { None };
+    let instance_id = if version >= 3 {
+        reader.text(flexible)?
+    } else {
+        None
+    };
     let client_id = reader.text(flexible)?.ok_or(DecodeError)?;
     let client_host = reader.text(flexible)?.ok_or(DecodeError)?;
-    let rebalance = if version >= 1 { Some(reader.i32()?) } else { None };
+    let rebalance = if version >= 1 {
+        Some(reader.i32()?)
+    } else {
+        None
+    };
     let session_timeout_ms = reader.i32()?;
     let member = StoredMember {
         member_id,
@@ -282,7 +314,9 @@ impl<'a> Reader<'a> {
         let mut value = 0_u32;
         for shift in (0..35).step_by(7) {
             let byte = self.take(1)?[0];
-            value |= u32::from(byte & 0x7f).checked_shl(shift).ok_or(DecodeError)?;
+            value |= u32::from(byte & 0x7f)
+                .checked_shl(shift)
+                .ok_or(DecodeError)?;
             if byte < 0x80 {
                 return Ok(value);
             }
@@ -291,13 +325,17 @@ impl<'a> Reader<'a> {
     }
 
     fn utf8(&mut self, len: usize) -> Decoded<String> {
-        Ok(str::from_utf8(self.take(len)?).map_err(|_| DecodeError)?.to_owned())
+        Ok(str::from_utf8(self.take(len)?)
+            .map_err(|_| DecodeError)?
+            .to_owned())
     }
 
     fn nullable(&mut self) -> Decoded<Option<String>> {
         match self.i16()? {
             -1 => Ok(None),
-            len => self.utf8(usize::try_from(len).map_err(|_| DecodeError)?).map(Some),
+            len => self
+                .utf8(usize::try_from(len).map_err(|_| DecodeError)?)
+                .map(Some),
         }
     }
 
@@ -313,7 +351,11 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, flexible: bool) -> Decoded<Option<String>> {
-        if flexible { self.compact_string() } else { self.nullable() }
+        if flexible {
+            self.compact_string()
+        } else {
+            self.nullable()
+        }
     }
 
     fn blob(&mut self, flexible: bool) -> Decoded<Bytes> {
@@ -364,7 +406,11 @@ mod tests {
         let bytes = group_value(&group());
         assert_eq!(decode_group(&bytes), Ok(group()));
         for cut in 0..bytes.len() {
-            assert_eq!(decode_group(&bytes[..cut]), Err(DecodeError), "cut at {cut}");
+            assert_eq!(
+                decode_group(&bytes[..cut]),
+                Err(DecodeError),
+                "cut at {cut}"
+            );
         }
         for expire_timestamp_ms in [None, Some(99)] {
             let committed = CommittedOffset {
@@ -376,9 +422,18 @@ mod tests {
             };
             assert_eq!(decode_offset(&offset_value(&committed)), Ok(committed));
         }
-        let key = Key::Offset { group_id: "g".to_owned(), topic: "t".to_owned(), partition: 3 };
+        let key = Key::Offset {
+            group_id: "g".to_owned(),
+            topic: "t".to_owned(),
+            partition: 3,
+        };
         assert_eq!(decode_key(&offset_key("g", "t", 3)), Ok(key));
-        assert_eq!(decode_key(&group_key("g")), Ok(Key::Group { group_id: "g".to_owned() }));
+        assert_eq!(
+            decode_key(&group_key("g")),
+            Ok(Key::Group {
+                group_id: "g".to_owned()
+            })
+        );
         assert_eq!(decode_key(&[0, 3, 0]), Ok(Key::Other(3)));
     }
 

@@ -17,10 +17,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::groups::core::GroupError;
-use crate::groups::core::api::{GroupState, Join, Joined, JoinedMember, Reply, Synced, Token};
-use crate::groups::core::codec::{GroupMetadata, StoredMember, subscribed_topics};
-use crate::groups::core::member::Member;
+use crate::groups::machine::GroupError;
+use crate::groups::machine::api::{GroupState, Join, Joined, JoinedMember, Reply, Synced, Token};
+use crate::groups::machine::codec::{GroupMetadata, StoredMember, subscribed_topics};
+use crate::groups::machine::member::Member;
 
 /// A new member that never finishes its first rebalance is dropped after this long, in ms.
 const NEW_MEMBER_TIMEOUT_MS: i64 = 5 * 60 * 1000;
@@ -83,7 +83,12 @@ impl Group {
     }
 
     /// A group as it was stored.
-    pub(crate) fn stored(id: &str, stored: GroupMetadata, initial_delay_ms: i64, now_ms: i64) -> Self {
+    pub(crate) fn stored(
+        id: &str,
+        stored: GroupMetadata,
+        initial_delay_ms: i64,
+        now_ms: i64,
+    ) -> Self {
         let mut group = Self::new(id, initial_delay_ms, now_ms);
         group.generation = stored.generation;
         group.protocol_type = Some(stored.protocol_type).filter(|kind| !kind.is_empty());
@@ -93,13 +98,20 @@ impl Group {
         let protocol = stored.protocol.unwrap_or_default();
         for member in stored.members {
             if let Some(instance) = &member.instance_id {
-                group.instances.insert(instance.clone(), member.member_id.clone());
+                group
+                    .instances
+                    .insert(instance.clone(), member.member_id.clone());
             }
-            group.members.insert(member.member_id.clone(), Member::stored(member, &protocol, now_ms));
+            group.members.insert(
+                member.member_id.clone(),
+                Member::stored(member, &protocol, now_ms),
+            );
         }
         if !group.members.is_empty() {
             group.state = GroupState::Stable;
-            group.leader = stored.leader.filter(|leader| group.members.contains_key(leader));
+            group.leader = stored
+                .leader
+                .filter(|leader| group.members.contains_key(leader));
             group.protocol = Some(protocol);
         }
         group
@@ -154,7 +166,11 @@ impl Group {
     }
 
     /// Checks that a member is who it says it is.
-    pub(crate) fn check_member(&self, member_id: &str, instance_id: Option<&str>) -> Result<(), GroupError> {
+    pub(crate) fn check_member(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+    ) -> Result<(), GroupError> {
         if let Some(instance_id) = instance_id {
             match self.instances.get(instance_id) {
                 None => return Err(GroupError::UnknownMemberId),
@@ -162,11 +178,19 @@ impl Group {
                 Some(_) => {}
             }
         }
-        if self.members.contains_key(member_id) { Ok(()) } else { Err(GroupError::UnknownMemberId) }
+        if self.members.contains_key(member_id) {
+            Ok(())
+        } else {
+            Err(GroupError::UnknownMemberId)
+        }
     }
 
     /// Whether a member with these protocols could be part of the group.
-    pub(crate) fn supports(&self, protocol_type: &str, protocols: &[(String, bytes::Bytes)]) -> bool {
+    pub(crate) fn supports(
+        &self,
+        protocol_type: &str,
+        protocols: &[(String, bytes::Bytes)],
+    ) -> bool {
         if protocol_type.is_empty() || protocols.is_empty() {
             return false;
         }
@@ -174,7 +198,9 @@ impl Group {
             return true;
         }
         self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols.iter().any(|(name, _)| self.all_support(name, None))
+            && protocols
+                .iter()
+                .any(|(name, _)| self.all_support(name, None))
     }
 
     fn all_support(&self, protocol: &str, except: Option<&str>) -> bool {
@@ -185,7 +211,14 @@ impl Group {
     }
 
     /// Adds a member that joins, and begins a rebalance.
-    pub(crate) fn add_joining(&mut self, member_id: String, join: &Join, token: Token, now_ms: i64, out: &mut Replies) {
+    pub(crate) fn add_joining(
+        &mut self,
+        member_id: String,
+        join: &Join,
+        token: Token,
+        now_ms: i64,
+        out: &mut Replies,
+    ) {
         self.pending.remove(&member_id);
         let mut member = Member::new(member_id.clone(), join, now_ms);
         member.joining = Some(token);
@@ -205,11 +238,21 @@ impl Group {
     }
 
     /// A known member joins again and wants a rebalance.
-    pub(crate) fn rejoin(&mut self, member_id: &str, join: &Join, token: Token, now_ms: i64, out: &mut Replies) {
+    pub(crate) fn rejoin(
+        &mut self,
+        member_id: &str,
+        join: &Join,
+        token: Token,
+        now_ms: i64,
+        out: &mut Replies,
+    ) {
         if let Some(member) = self.members.get_mut(member_id) {
             member.update(join);
             if let Some(older) = member.joining.replace(token) {
-                out.push((older, Reply::Join(Joined::refused(GroupError::RebalanceInProgress, member_id))));
+                out.push((
+                    older,
+                    Reply::Join(Joined::refused(GroupError::RebalanceInProgress, member_id)),
+                ));
             }
         }
         self.rebalance(now_ms, out);
@@ -217,13 +260,24 @@ impl Group {
 
     /// Whether a rejoining member says the same as before.
     pub(crate) fn says_the_same(&self, member_id: &str, join: &Join) -> bool {
-        self.members.get(member_id).is_some_and(|member| member.protocols == join.protocols)
+        self.members
+            .get(member_id)
+            .is_some_and(|member| member.protocols == join.protocols)
     }
 
     /// Replaces a static member that came back under a new member id (KIP-345). True when the
     /// assignment can stay as it is: the caller then writes the group and answers.
-    pub(crate) fn replace_static(&mut self, old_id: &str, new_id: &str, join: &Join, now_ms: i64, out: &mut Replies) -> bool {
-        let Some(mut member) = self.members.remove(old_id) else { return false };
+    pub(crate) fn replace_static(
+        &mut self,
+        old_id: &str,
+        new_id: &str,
+        join: &Join,
+        now_ms: i64,
+        out: &mut Replies,
+    ) -> bool {
+        let Some(mut member) = self.members.remove(old_id) else {
+            return false;
+        };
         let fenced = GroupError::FencedInstanceId;
         if let Some(token) = member.joining.take() {
             out.push((token, Reply::Join(Joined::refused(fenced, old_id))));
@@ -298,13 +352,20 @@ impl Group {
     }
 
     fn longest_rebalance_timeout_ms(&self) -> i32 {
-        self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0)
+        self.members
+            .values()
+            .map(|member| member.rebalance_timeout_ms)
+            .max()
+            .unwrap_or(0)
     }
 
     /// Completes the collection when nobody is missing; the first one of a group waits its delay out.
     pub(crate) fn try_complete_join(&mut self, now_ms: i64, out: &mut Replies) {
-        let Some(collecting) = self.collecting else { return };
-        let everybody = self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some());
+        let Some(collecting) = self.collecting else {
+            return;
+        };
+        let everybody =
+            self.pending.is_empty() && self.members.values().all(|member| member.joining.is_some());
         if everybody && (collecting.initial_left_ms.is_none() || self.members.is_empty()) {
             self.complete_join(now_ms, out);
         }
@@ -325,7 +386,11 @@ impl Group {
         if !self.members.is_empty() && !self.elect_leader() {
             // Only static members that are away: give them another round.
             let until_ms = now_ms + i64::from(self.longest_rebalance_timeout_ms());
-            self.collecting = Some(Collecting { until_ms, initial_left_ms: None, newcomers: false });
+            self.collecting = Some(Collecting {
+                until_ms,
+                initial_left_ms: None,
+                newcomers: false,
+            });
             return;
         }
         self.collecting = None;
@@ -354,27 +419,45 @@ impl Group {
 
     /// Keeps the leader if it joined, else takes another one that did.
     fn elect_leader(&mut self) -> bool {
-        let joined = |id: &String| self.members.get(id).is_some_and(|member| member.joining.is_some());
+        let joined = |id: &String| {
+            self.members
+                .get(id)
+                .is_some_and(|member| member.joining.is_some())
+        };
         if self.leader.as_ref().is_some_and(joined) {
             return true;
         }
-        let elected = self.members.values().find(|member| member.joining.is_some()).map(|member| member.id.clone());
+        let elected = self
+            .members
+            .values()
+            .find(|member| member.joining.is_some())
+            .map(|member| member.id.clone());
         if elected.is_some() {
             self.leader = elected;
         }
-        self.leader.as_ref().is_some_and(|id| self.members.get(id).is_some_and(|member| member.joining.is_some()))
+        self.leader.as_ref().is_some_and(|id| {
+            self.members
+                .get(id)
+                .is_some_and(|member| member.joining.is_some())
+        })
     }
 
     /// Each member votes for the first of its protocols that all support; the most votes win.
     fn vote(&self) -> Option<String> {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let choice = member.protocols.iter().find(|(name, _)| self.all_support(name, None));
+            let choice = member
+                .protocols
+                .iter()
+                .find(|(name, _)| self.all_support(name, None));
             if let Some((name, _)) = choice {
                 *votes.entry(name).or_default() += 1;
             }
         }
-        votes.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned())
+        votes
+            .into_iter()
+            .max_by_key(|(_, count)| *count)
+            .map(|(name, _)| name.to_owned())
     }
 
     /// The answer to a member that is part of the current generation.
@@ -409,7 +492,11 @@ impl Group {
             error: None,
             protocol_type: self.protocol_type.clone(),
             protocol: self.protocol.clone(),
-            assignment: self.members.get(member_id).map(|member| member.assignment.clone()).unwrap_or_default(),
+            assignment: self
+                .members
+                .get(member_id)
+                .map(|member| member.assignment.clone())
+                .unwrap_or_default(),
         }
     }
 
@@ -419,16 +506,26 @@ impl Group {
         if let Some(member) = self.members.get_mut(member_id)
             && let Some(older) = member.syncing.replace(token)
         {
-            out.push((older, Reply::Sync(Synced::refused(GroupError::RebalanceInProgress))));
+            out.push((
+                older,
+                Reply::Sync(Synced::refused(GroupError::RebalanceInProgress)),
+            ));
         }
     }
 
     /// The assignment is written: everybody who waits gets theirs.
-    pub(crate) fn assigned(&mut self, assignments: &[(String, bytes::Bytes)], now_ms: i64, out: &mut Replies) {
+    pub(crate) fn assigned(
+        &mut self,
+        assignments: &[(String, bytes::Bytes)],
+        now_ms: i64,
+        out: &mut Replies,
+    ) {
         self.assigning = false;
         for member in self.members.values_mut() {
             let found = assignments.iter().find(|(id, _)| *id == member.id);
-            member.assignment = found.map(|(_, assignment)| assignment.clone()).unwrap_or_default();
+            member.assignment = found
+                .map(|(_, assignment)| assignment.clone())
+                .unwrap_or_default();
         }
         self.become_state(GroupState::Stable, now_ms);
         let ids: Vec<String> = self.members.keys().cloned().collect();
@@ -452,7 +549,9 @@ impl Group {
             self.try_complete_join(now_ms, out);
             return;
         }
-        let Some(member) = self.take_out(member_id) else { return };
+        let Some(member) = self.take_out(member_id) else {
+            return;
+        };
         let unknown = GroupError::UnknownMemberId;
         if let Some(token) = member.joining {
             out.push((token, Reply::Join(Joined::refused(unknown, member_id))));
@@ -466,7 +565,10 @@ impl Group {
     fn take_out(&mut self, member_id: &str) -> Option<Member> {
         let member = self.members.remove(member_id)?;
         if let Some(instance) = &member.instance_id
-            && self.instances.get(instance).is_some_and(|id| id == member_id)
+            && self
+                .instances
+                .get(instance)
+                .is_some_and(|id| id == member_id)
         {
             self.instances.remove(instance);
         }
@@ -479,7 +581,10 @@ impl Group {
 
     /// Next time at which [`Self::tick`] has something to do.
     pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
-        let members = self.members.values().filter(|m| !m.is_waiting() || m.joining.is_some());
+        let members = self
+            .members
+            .values()
+            .filter(|m| !m.is_waiting() || m.joining.is_some());
         members
             .map(|member| member.deadline_ms)
             .chain(self.pending.values().copied())
@@ -490,8 +595,12 @@ impl Group {
 
     /// Lets time pass.
     pub(crate) fn tick(&mut self, now_ms: i64, out: &mut Replies) {
-        let expired: Vec<String> =
-            self.pending.iter().filter(|(_, deadline)| **deadline <= now_ms).map(|(id, _)| id.clone()).collect();
+        let expired: Vec<String> = self
+            .pending
+            .iter()
+            .filter(|(_, deadline)| **deadline <= now_ms)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in expired {
             self.remove(&id, now_ms, out);
         }
@@ -518,7 +627,12 @@ impl Group {
     }
 
     fn tick_join(&mut self, now_ms: i64, out: &mut Replies) {
-        let Some(collecting) = self.collecting.filter(|collecting| collecting.until_ms <= now_ms) else { return };
+        let Some(collecting) = self
+            .collecting
+            .filter(|collecting| collecting.until_ms <= now_ms)
+        else {
+            return;
+        };
         match collecting.initial_left_ms {
             // More may come: the first rebalance is put off once more.
             Some(left) if left > 0 && collecting.newcomers => {
@@ -538,11 +652,18 @@ impl Group {
 
     /// Members that got a generation but did not come for their assignment are removed.
     fn tick_sync(&mut self, now_ms: i64, out: &mut Replies) {
-        if self.sync_deadline_ms.is_none_or(|deadline| deadline > now_ms) {
+        if self
+            .sync_deadline_ms
+            .is_none_or(|deadline| deadline > now_ms)
+        {
             return;
         }
         self.sync_deadline_ms = None;
-        if !matches!(self.state, GroupState::CompletingRebalance | GroupState::Stable) || self.unsynced.is_empty() {
+        if !matches!(
+            self.state,
+            GroupState::CompletingRebalance | GroupState::Stable
+        ) || self.unsynced.is_empty()
+        {
             return;
         }
         for id in std::mem::take(&mut self.unsynced) {
@@ -567,7 +688,8 @@ impl Group {
         let protocol = self.protocol.clone().unwrap_or_default();
         let reads = |member: &Member| {
             // Metadata that cannot be read may name any topic.
-            subscribed_topics(&member.metadata(&protocol)).is_none_or(|topics| topics.iter().any(|name| name == topic))
+            subscribed_topics(&member.metadata(&protocol))
+                .is_none_or(|topics| topics.iter().any(|name| name == topic))
         };
         Some(self.members.values().any(reads))
     }

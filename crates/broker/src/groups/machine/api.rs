@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::groups::core::GroupError;
+use crate::groups::machine::GroupError;
 
 /// Names a caller that waits for an answer.
 pub type Token = u64;
@@ -145,7 +145,12 @@ pub struct Synced {
 
 impl Synced {
     pub(crate) fn refused(error: GroupError) -> Self {
-        Self { error: Some(error), protocol_type: None, protocol: None, assignment: Bytes::new() }
+        Self {
+            error: Some(error),
+            protocol_type: None,
+            protocol: None,
+            assignment: Bytes::new(),
+        }
     }
 }
 
@@ -286,7 +291,7 @@ pub enum Effect {
     /// Answer somebody.
     Reply(Token, Reply),
     /// Append records to the group's partition of `__consumer_offsets`, then call
-    /// [`crate::groups::core::Coordinator::persisted`] with the id and whether they are acknowledged.
+    /// [`crate::groups::machine::Coordinator::persisted`] with the id and whether they are acknowledged.
     Persist {
         /// Names the write.
         id: u64,
