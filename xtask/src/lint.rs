@@ -1,7 +1,7 @@
 //! `cargo xtask lint`: format, clippy and rustdoc with warnings denied, dependencies.
 
-use crate::deny;
 use crate::steps::{Steps, cargo};
+use crate::{deny, docs};
 
 /// Runs all checks that need no test run.
 pub fn run(steps: &mut Steps) {
@@ -21,14 +21,9 @@ pub fn run(steps: &mut Steps) {
         cargo(root, &arguments, &[])
     });
     steps.step("rustdoc", |root| {
-        let arguments = [
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-            "--locked",
-        ];
+        let arguments = ["doc", "--workspace", "--no-deps", "--locked"];
         cargo(root, &arguments, &[("RUSTDOCFLAGS", "-D warnings")])
     });
+    steps.step("documents", docs::check);
     deny::run(steps);
 }

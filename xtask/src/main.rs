@@ -4,6 +4,7 @@
 //! with a summary; a command fails when one of its steps does, but runs the others first.
 
 mod deny;
+mod docs;
 mod lint;
 mod steps;
 mod test;
@@ -28,6 +29,8 @@ enum Command {
     Test(test::TestOptions),
     /// Checks format, lints, documentation and dependencies.
     Lint,
+    /// Brings the parts of the documents that are made from the code up to date.
+    Docs,
     /// Checks licences, banned and duplicate crates and their sources against deny.toml.
     Deny,
     /// Everything that must pass before a change is merged: test --all, then lint.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Test(options) => test::run(&mut steps, &options),
         Command::Lint => lint::run(&mut steps),
+        Command::Docs => steps.step("documents", docs::write),
         Command::Deny => deny::run(&mut steps),
         Command::Ci => {
             test::run(&mut steps, &test::TestOptions { all: true });
