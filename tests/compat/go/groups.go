@@ -110,6 +110,10 @@ func (g *groupScenario) join() error {
 	if err := g.awaitSizes(groupPartitions); err != nil {
 		return err
 	}
+	// Whoever gets a partition goes on from what its owner before committed.
+	if err := g.members[0].commit(); err != nil {
+		return err
+	}
 	if err := g.add(); err != nil {
 		return err
 	}
@@ -127,6 +131,9 @@ func (g *groupScenario) join() error {
 func (g *groupScenario) leave() error {
 	if len(g.members) != 2 {
 		return fmt.Errorf("no second member")
+	}
+	if err := g.members[1].commit(); err != nil {
+		return err
 	}
 	g.members[1].close()
 	g.members = g.members[:1]

@@ -20,7 +20,12 @@ func (s *scenario) create(topic string, partitions int32) error {
 	if err := s.client.create(topic, partitions, map[string]string{"retention.ms": "-1"}); err != nil {
 		return err
 	}
-	return s.listed(topic, true)
+	// A new partition may take a moment to have a leader.
+	var last error
+	return until(func() (bool, error) {
+		_, _, last = s.client.bounds(topic, partitions-1)
+		return last == nil, nil
+	}, func() string { return last.Error() })
 }
 
 func (s *scenario) listed(topic string, wanted bool) error {
