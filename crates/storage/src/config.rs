@@ -129,9 +129,9 @@ pub struct LogConfig {
     pub checkpoint_bytes: u64,
     /// Format of new segments.
     pub format: Format,
-    /// Codec of batches that [`crate::Log::append`] builds.
+    /// Codec of batches that [`crate::LogCore::append`] builds.
     pub compression: Compression,
-    /// Timestamp type of batches that [`crate::Log::append`] builds.
+    /// Timestamp type of batches that [`crate::LogCore::append`] builds.
     pub timestamp_type: TimestampType,
 }
 

@@ -74,7 +74,7 @@ impl Acknowledged {
     /// Blocks until the append is acknowledged, flushing on this thread when that helps.
     ///
     /// # Errors
-    /// [`StorageError::Offline`] when the flush failed.
+    /// [`crate::StorageError::Offline`] when the flush failed.
     pub fn wait(self) -> Result<()> {
         self.log.wait_acknowledged(self.last_offset)
     }

@@ -149,7 +149,7 @@ impl Outgoing {
 
 impl LogCore {
     /// Appends whole v2 batches, whose checksums the caller verified, without waiting for a flush:
-    /// see [`crate::Log::acknowledged`]. Record bytes are not copied. All batches are appended, or none.
+    /// see [`crate::LogCore::acknowledged`]. Record bytes are not copied. All batches are appended, or none.
     ///
     /// # Errors
     /// [`StorageError::Record`] for bytes that are no whole batches, [`StorageError::TooLarge`],

@@ -38,7 +38,7 @@ impl LogCore {
     /// Appends one record and waits until it is acknowledged; returns its offset.
     ///
     /// # Errors
-    /// As [`crate::Log::append_batches`], and [`crate::StorageError::Offline`] when the flush fails.
+    /// As [`crate::LogCore::append_batches`], and [`crate::StorageError::Offline`] when the flush fails.
     pub fn append(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<i64> {
         Ok(self
             .append_records(&[NewRecord::new(key, value)])?
@@ -48,17 +48,17 @@ impl LogCore {
     /// Appends records as one batch and waits until it is acknowledged.
     ///
     /// # Errors
-    /// As [`crate::Log::append`].
+    /// As [`crate::LogCore::append`].
     pub fn append_records(&self, records: &[NewRecord<'_>]) -> Result<Appended> {
         let appended = self.append_records_unacknowledged(records)?;
         self.wait_acknowledged(appended.last_offset)?;
         Ok(appended)
     }
 
-    /// As [`crate::Log::append_records`], without waiting; see [`crate::Log::acknowledged`].
+    /// As [`crate::LogCore::append_records`], without waiting; see [`crate::LogCore::acknowledged`].
     ///
     /// # Errors
-    /// As [`crate::Log::append_batches`].
+    /// As [`crate::LogCore::append_batches`].
     pub fn append_records_unacknowledged(&self, records: &[NewRecord<'_>]) -> Result<Appended> {
         let config = self.config.load();
         let now_ms = self.now_ms();

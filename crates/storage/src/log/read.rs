@@ -357,7 +357,7 @@ fn first_record(
         }))
 }
 
-/// Iterator over records; see [`crate::Log::read`].
+/// Iterator over records; see [`crate::LogCore::read`].
 #[derive(Debug)]
 pub struct Records<'a> {
     log: &'a LogCore,
