@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         match name.as_str() {
             "--data-dir" => config.data_dir = value.into(),
             "--port" => {
-                config.listeners[0].bind = SocketAddr::from(([127, 0, 0, 1], value.parse()?))
+                config.listeners[0].bind = SocketAddr::from(([127, 0, 0, 1], value.parse()?));
             }
             "--flush" => drop(config.defaults.insert("log.flush".to_owned(), value)),
             _ => {

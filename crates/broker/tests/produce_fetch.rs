@@ -18,7 +18,7 @@ async fn every_version_of_produce_and_fetch_carries_the_same_bytes() {
     for version in 3..=13 {
         let request = produce_request("t", id, 0, batch(&[&format!("produce {version}")]), -1);
         let response: ProduceResponse = client.call(version, &request).await;
-        let produced = Produced::of(response);
+        let produced = Produced::of(&response);
         assert_eq!(
             (produced.error, produced.offset),
             (0, i64::from(version) - 3),
@@ -74,7 +74,7 @@ async fn pipelined_requests_are_executed_and_answered_in_order() {
         sent.push(client.send(9, &request).await);
         if sent.len() == 100 {
             for id in sent.drain(..) {
-                let produced = Produced::of(client.receive::<ProduceRequest>(9, id).await);
+                let produced = Produced::of(&client.receive::<ProduceRequest>(9, id).await);
                 assert_eq!(produced.error, 0);
             }
         }
@@ -198,7 +198,7 @@ async fn what_breaks_a_rule_is_refused_with_its_error() {
         .call(9, &produce_request("t", Uuid::nil(), 0, good.clone(), 5))
         .await;
     assert_eq!(
-        Produced::of(acks).error,
+        Produced::of(&acks).error,
         ResponseError::InvalidRequiredAcks.code()
     );
     let by_id: ProduceResponse = client
@@ -208,7 +208,7 @@ async fn what_breaks_a_rule_is_refused_with_its_error() {
         )
         .await;
     assert_eq!(
-        Produced::of(by_id).error,
+        Produced::of(&by_id).error,
         ResponseError::UnknownTopicId.code()
     );
     assert_eq!(

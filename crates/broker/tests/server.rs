@@ -353,7 +353,7 @@ async fn a_shutdown_answers_what_is_under_way_and_closes() {
             &produce_request("t", Uuid::nil(), 0, batch(&["last"]), -1),
         )
         .await;
-    let produced = Produced::of(client.receive::<ProduceRequest>(9, sent).await);
+    let produced = Produced::of(&client.receive::<ProduceRequest>(9, sent).await);
     assert_eq!(produced.error, 0);
     // A long poll does not hold the server up.
     client

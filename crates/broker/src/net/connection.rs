@@ -5,10 +5,12 @@
 //! requests that a client has in flight share a flush; replies leave in order all the same. The queue
 //! between the halves is bounded: a client that does not read its replies is not read from either.
 
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::ApiKey;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -25,6 +27,9 @@ use crate::state::BrokerState;
 
 /// How long an empty receive buffer is kept for a client that may send more at once.
 const KEEP_BUFFER: Duration = Duration::from_secs(1);
+
+/// How long a stopping server waits for a client to close its end.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +57,8 @@ pub enum Ended {
     Write(#[from] writer::WriteError),
 }
 
-/// A reply on its way to the writing half.
+/// A reply on its way to the writing half. It travels boxed: the queue of an idle connection keeps room
+/// for 32 of them.
 pub(super) struct Queued {
     pub(super) outcome: Outcome,
     pub(super) timer: RequestTimer,
@@ -82,7 +88,12 @@ pub async fn serve(
     };
     // The reading half dropped its end of the queue: what was executed is still answered.
     match writing.await {
-        Ok(()) => ended,
+        Ok(()) => {
+            if matches!(ended, Ended::Shutdown) {
+                say_goodbye(&stream).await;
+            }
+            ended
+        }
         Err(error) => Ended::Write(error),
     }
 }
@@ -97,7 +108,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    async fn run(&mut self, replies: mpsc::Sender<Queued>, stop: &CancellationToken) -> Ended {
+    async fn run(&mut self, replies: mpsc::Sender<Box<Queued>>, stop: &CancellationToken) -> Ended {
         loop {
             let frame = match self.next_frame(stop).await {
                 Ok(frame) => frame,
@@ -115,7 +126,7 @@ impl Reading<'_> {
     async fn handle(
         &mut self,
         frame: bytes::Bytes,
-        replies: &mpsc::Sender<Queued>,
+        replies: &mpsc::Sender<Box<Queued>>,
         stop: &CancellationToken,
     ) -> Result<(), Ended> {
         let bytes_in = frame.len() + 4;
@@ -154,7 +165,7 @@ impl Reading<'_> {
             }
             Outcome::Close => Err(Ended::SilentFailure),
             outcome => {
-                room.send(Queued { outcome, timer });
+                room.send(Box::new(Queued { outcome, timer }));
                 Ok(())
             }
         }
@@ -175,17 +186,17 @@ impl Reading<'_> {
         &self,
         head: Option<[u8; 8]>,
         bytes_in: usize,
-        replies: &mpsc::Sender<Queued>,
+        replies: &mpsc::Sender<Box<Queued>>,
     ) -> Result<(), Ended> {
         let Some([_, _, _, _, a, b, c, d]) = head else {
             return Err(Ended::ByPeer);
         };
         let reply = api::api_versions::unsupported(i32::from_be_bytes([a, b, c, d]))?;
         let timer = self.state.metrics.request(ApiKey::ApiVersions, bytes_in);
-        let queued = Queued {
+        let queued = Box::new(Queued {
             outcome: Outcome::Ready(reply),
             timer,
-        };
+        });
         replies.send(queued).await.map_err(|_| Ended::ByPeer)
     }
 
@@ -242,6 +253,26 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+/// Ends the stream so that the client gets the last replies: closing with unread requests would reset
+/// the connection and take back what the client has not read.
+async fn say_goodbye(stream: &TcpStream) {
+    if SockRef::from(stream).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let drain = async {
+        let mut unread = vec![0; 16 << 10];
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut unread) {
+                Ok(0) => return,
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    };
+    // A client that does not close its end is not waited for.
+    drop(tokio::time::timeout(GOODBYE, drain).await);
 }
 
 /// Requests that wait for something that other clients do.

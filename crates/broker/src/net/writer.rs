@@ -51,7 +51,7 @@ pub enum WriteError {
 /// Writes the replies of a connection until its queue ends.
 pub(super) async fn run(
     stream: Arc<TcpStream>,
-    mut queue: mpsc::Receiver<Queued>,
+    mut queue: mpsc::Receiver<Box<Queued>>,
     timeout: Duration,
     metrics: &Metrics,
 ) -> Result<(), WriteError> {
@@ -61,15 +61,16 @@ pub(super) async fn run(
         parts: VecDeque::new(),
     };
     let mut written: Vec<(RequestTimer, Reply)> = Vec::new();
-    let mut waiting: Option<Queued> = None;
+    let mut waiting: Option<Box<Queued>> = None;
     loop {
         let next = match waiting.take() {
             Some(queued) => Some(queued),
             None => queue.recv().await,
         };
-        let Some(Queued { outcome, timer }) = next else {
+        let Some(next) = next else {
             return Ok(());
         };
+        let Queued { outcome, timer } = *next;
         let reply = match outcome {
             Outcome::Ready(reply) => reply,
             Outcome::Pending(pending) => pending.await,

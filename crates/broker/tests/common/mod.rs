@@ -1,5 +1,11 @@
 //! A server on a free port in a temporary folder, and a tiny client that speaks through encoded requests.
-#![allow(dead_code, missing_docs, reason = "each test program uses its part")]
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "each test program uses its part"
+)]
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -153,7 +159,7 @@ impl Client {
 
     pub async fn produce(&mut self, topic: &str, partition: i32, batch: Bytes) -> Produced {
         let request = produce_request(topic, Uuid::nil(), partition, batch, -1);
-        Produced::of(self.call(9, &request).await)
+        Produced::of(&self.call(9, &request).await)
     }
 
     /// Everything from `offset` on that can be read now.
@@ -176,7 +182,7 @@ pub struct Produced {
 }
 
 impl Produced {
-    pub fn of(response: ProduceResponse) -> Self {
+    pub fn of(response: &ProduceResponse) -> Self {
         let answer = &response.responses[0].partition_responses[0];
         Self {
             error: answer.error_code,
