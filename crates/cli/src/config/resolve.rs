@@ -45,12 +45,8 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("log.retention.minutes", "the name here is log.retention.ms"),
     ("log.roll.hours", "the name here is log.roll.ms"),
     (
-        "offsets.topic.num.partitions",
-        "offsets are not kept in a topic here",
-    ),
-    (
         "offsets.topic.replication.factor",
-        "offsets are not kept in a topic here",
+        "there is one node here, so one replica",
     ),
     ("num.io.threads", "the number of cores decides here"),
     ("num.network.threads", "the number of cores decides here"),
