@@ -11,6 +11,7 @@
 //! a client does here can hold more than [`Limits`] allows; nothing here changes the server's state.
 
 mod health;
+mod process;
 mod routes;
 mod server;
 

@@ -10,6 +10,7 @@ use axum::routing::get;
 use prometheus_client::encoding::text;
 
 use crate::health::{ConsoleState, Health};
+use crate::process;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -59,7 +60,9 @@ async fn metrics(State(state): State<Arc<ConsoleState>>) -> Response {
     // With many topics this takes long enough to be in the way of the requests of clients.
     let encoded = tokio::task::spawn_blocking(move || {
         let mut text = String::new();
-        text::encode(&mut text, &registry.lock()).map(|()| text)
+        text::encode_registry(&mut text, &registry.lock())?;
+        text::encode_registry(&mut text, &process::registry())?;
+        text::encode_eof(&mut text).map(|()| text)
     });
     match encoded.await {
         Ok(Ok(text)) => {

@@ -81,6 +81,15 @@ async fn metrics_are_open_metrics() {
     assert_eq!(status(&response), "200");
     assert!(response.contains("content-type: application/openmetrics-text; version=1.0.0"));
     assert!(response.contains("\ndlog_seen_total 3\n"), "{response}");
+    assert!(
+        response.contains("\nprocess_resident_memory_bytes "),
+        "{response}"
+    );
+    assert!(
+        response.contains("\nprocess_cpu_seconds_total "),
+        "{response}"
+    );
+    assert_eq!(response.matches("# EOF").count(), 1);
     assert!(response.ends_with("# EOF\n"));
 }
 
