@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -23,7 +24,11 @@ func (s *scenario) create(topic string, partitions int32) error {
 	// A new partition may take a moment to have a leader.
 	var last error
 	return until(func() (bool, error) {
-		_, _, last = s.client.bounds(topic, partitions-1)
+		last = nil
+		for partition := range partitions {
+			_, _, err := s.client.bounds(topic, partition)
+			last = errors.Join(last, err)
+		}
 		return last == nil, nil
 	}, func() string { return last.Error() })
 }

@@ -180,7 +180,7 @@ class Confluent(Adapter):
     def groups(self):
         found = self.admin.list_consumer_groups().result(timeout=WAIT_S)
         if found.errors:
-            raise found.errors[0]
+            raise KafkaException(found.errors[0])
         return {group.group_id for group in found.valid}
 
     def group_members(self, group):
