@@ -1,0 +1,262 @@
+//! OffsetCommit, OffsetFetch and OffsetDelete. An offset can be read once it is durable.
+
+use std::sync::Arc;
+
+use crate::api::{
+    CommitPartition, Effect, FetchedOffset, GroupRecord, OffsetCommit, OffsetDelete, Reply, Token,
+    TopicResult,
+};
+use crate::codec::{OffsetCommitValue, RecordKey};
+use crate::error::GroupError;
+use crate::group::{Group, GroupState};
+use crate::offsets::CommittedOffset;
+use crate::step::{OffsetChange, OffsetsThen, Purpose, Step};
+
+use super::GroupCoordinator;
+
+impl GroupCoordinator {
+    /// OffsetCommit. Answered with [`Reply::OffsetCommit`], once the offsets are stored.
+    pub fn commit_offsets(
+        &mut self,
+        now_ms: i64,
+        request: OffsetCommit,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Err(error) = self.admit_commit(&request, now_ms) {
+            let results = results_of(&request, |_| Some(error));
+            self.step(now_ms, out)
+                .reply(token, Reply::OffsetCommit(results));
+            return;
+        }
+        let results = results_of(&request, |partition| {
+            let fits = self.metadata_fits(&partition.metadata);
+            (!fits).then_some(GroupError::OffsetMetadataTooLarge)
+        });
+        let (changes, records) = self.commit_records(&request, &results, now_ms);
+        let group_id = request.group_id.as_str();
+        self.with_group(group_id, now_ms, out, |group, step| {
+            if records.is_empty() {
+                step.reply(token, Reply::OffsetCommit(results));
+                return;
+            }
+            let then = OffsetsThen::Commit { token, results };
+            write_offsets(group, records, changes, then, step);
+        });
+    }
+
+    /// Finds out whether the sender may commit; makes the group of a simple consumer.
+    fn admit_commit(&mut self, request: &OffsetCommit, now_ms: i64) -> Result<(), GroupError> {
+        self.check_offset_commit(request)?;
+        let group_id: Arc<str> = request.group_id.as_str().into();
+        if !self.groups.contains_key(&group_id) {
+            if request.generation_id >= 0 {
+                return Err(if request.knows_group_id_not_found {
+                    GroupError::GroupIdNotFound
+                } else {
+                    GroupError::IllegalGeneration
+                });
+            }
+            self.create_group(&group_id, now_ms)?;
+        }
+        let group = self
+            .groups
+            .get_mut(&group_id)
+            .ok_or(GroupError::UnknownServerError)?;
+        let admitted = group.check_commit(request, now_ms);
+        super::file(&mut self.deadlines, group);
+        admitted
+    }
+
+    fn commit_records(
+        &mut self,
+        request: &OffsetCommit,
+        results: &[TopicResult],
+        now_ms: i64,
+    ) -> (Vec<OffsetChange>, Vec<GroupRecord>) {
+        let expire_timestamp_ms = request
+            .retention_ms
+            .map_or(-1, |retention_ms| now_ms.saturating_add(retention_ms));
+        let (mut changes, mut records) = (Vec::new(), Vec::new());
+        for (topic, result) in request.topics.iter().zip(results) {
+            let name = self.names.intern(&topic.topic);
+            for (partition, (_, error)) in topic.partitions.iter().zip(&result.partitions) {
+                if error.is_some() {
+                    continue;
+                }
+                let value = OffsetCommitValue {
+                    offset: partition.offset,
+                    leader_epoch: partition.leader_epoch,
+                    metadata: &partition.metadata,
+                    commit_timestamp_ms: now_ms,
+                    expire_timestamp_ms,
+                    topic_id: topic.topic_id,
+                };
+                let bytes = value
+                    .encode(value.preferred_version())
+                    .expect("the metadata was bounded when it came in");
+                let key = offset_key(&request.group_id, &name, partition.partition);
+                records.push(GroupRecord {
+                    key,
+                    value: Some(bytes),
+                });
+                changes.push(OffsetChange {
+                    topic: name.clone(),
+                    partition: partition.partition,
+                    value: Some(CommittedOffset::new(&value)),
+                });
+            }
+        }
+        (changes, records)
+    }
+
+    /// OffsetFetch: the offsets of these partitions, in their order (-1 where none is committed),
+    /// or with `None` all of the group's.
+    pub fn fetch_offsets(
+        &self,
+        group_id: &str,
+        topics: Option<&[(String, Vec<i32>)]>,
+    ) -> Result<Vec<FetchedOffset>, GroupError> {
+        self.check_request(group_id)?;
+        let group = self.groups.get(group_id);
+        let found = |topic: &Arc<str>, partition: i32, offset: &CommittedOffset| FetchedOffset {
+            topic: topic.clone(),
+            partition,
+            offset: offset.offset,
+            leader_epoch: offset.leader_epoch,
+            metadata: offset.metadata().to_owned(),
+        };
+        let Some(topics) = topics else {
+            let all = group.into_iter().flat_map(|group| group.offsets.iter());
+            return Ok(all
+                .map(|(topic, partition, offset)| found(topic, partition, offset))
+                .collect());
+        };
+        let mut fetched = Vec::new();
+        for (topic, partitions) in topics {
+            let topic: Arc<str> = topic.as_str().into();
+            fetched.extend(partitions.iter().map(|&partition| {
+                match group.and_then(|group| group.offsets.get(&topic, partition)) {
+                    Some(offset) => found(&topic, partition, offset),
+                    None => FetchedOffset::none(&topic, partition),
+                }
+            }));
+        }
+        Ok(fetched)
+    }
+
+    /// OffsetDelete (KIP-496). Answered with [`Reply::OffsetDelete`], once it is durable.
+    pub fn delete_offsets(
+        &mut self,
+        now_ms: i64,
+        request: &OffsetDelete,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) {
+        match self.plan_offset_delete(request) {
+            Err(error) => self
+                .step(now_ms, out)
+                .reply(token, Reply::OffsetDelete(Err(error))),
+            Ok((results, changes)) => {
+                self.with_group(&request.group_id, now_ms, out, |group, step| {
+                    if changes.is_empty() {
+                        step.reply(token, Reply::OffsetDelete(Ok(results)));
+                        return;
+                    }
+                    let records = tombstones(&group.id, &changes);
+                    let then = OffsetsThen::Delete { token, results };
+                    write_offsets(group, records, changes, then, step);
+                });
+            }
+        }
+    }
+
+    fn plan_offset_delete(
+        &self,
+        request: &OffsetDelete,
+    ) -> Result<(Vec<TopicResult>, Vec<OffsetChange>), GroupError> {
+        self.check_request(&request.group_id)?;
+        let group = self.groups.get(request.group_id.as_str());
+        let group = group.filter(|group| group.state != GroupState::Dead);
+        let group = group.ok_or(GroupError::GroupIdNotFound)?;
+        if group.state != GroupState::Empty && !group.is_consumer_group() {
+            return Err(GroupError::NonEmptyGroup);
+        }
+        let (mut results, mut changes) = (Vec::new(), Vec::new());
+        for (topic, partitions) in &request.topics {
+            let subscribed = group.is_subscribed(topic);
+            let error = subscribed.then_some(GroupError::GroupSubscribedToTopic);
+            results.push(TopicResult {
+                topic: topic.clone(),
+                topic_id: uuid::Uuid::nil(),
+                partitions: partitions
+                    .iter()
+                    .map(|&partition| (partition, error))
+                    .collect(),
+            });
+            let name: Arc<str> = topic.as_str().into();
+            changes.extend(
+                partitions
+                    .iter()
+                    .filter(|&&partition| !subscribed && self.has_offset(group, topic, partition))
+                    .map(|&partition| OffsetChange {
+                        topic: name.clone(),
+                        partition,
+                        value: None,
+                    }),
+            );
+        }
+        Ok((results, changes))
+    }
+
+    /// Committed, or about to be.
+    fn has_offset(&self, group: &Group, topic: &str, partition: i32) -> bool {
+        let mut open = self.writes.open_offsets(&group.id);
+        group.offsets.get(topic, partition).is_some()
+            || (group.offset_writes > 0 && open.any(|(name, p)| **name == *topic && p == partition))
+    }
+}
+
+pub(super) fn write_offsets(
+    group: &mut Group,
+    records: Vec<GroupRecord>,
+    changes: Vec<OffsetChange>,
+    then: OffsetsThen,
+    step: &mut Step<'_>,
+) {
+    group.offset_writes += 1;
+    step.persist(&group.id, records, Purpose::Offsets { changes, then });
+}
+
+pub(super) fn tombstones(group_id: &str, changes: &[OffsetChange]) -> Vec<GroupRecord> {
+    let keys = changes
+        .iter()
+        .map(|change| offset_key(group_id, &change.topic, change.partition));
+    keys.map(|key| GroupRecord { key, value: None }).collect()
+}
+
+fn offset_key(group: &str, topic: &str, partition: i32) -> bytes::Bytes {
+    let key = RecordKey::Offset {
+        group,
+        topic,
+        partition,
+    };
+    key.encode()
+        .expect("group id and topic were bounded when they came in")
+}
+
+fn results_of(
+    request: &OffsetCommit,
+    error_of: impl Fn(&CommitPartition) -> Option<GroupError>,
+) -> Vec<TopicResult> {
+    let topics = request.topics.iter().map(|topic| TopicResult {
+        topic: topic.topic.clone(),
+        topic_id: topic.topic_id,
+        partitions: topic
+            .partitions
+            .iter()
+            .map(|p| (p.partition, error_of(p)))
+            .collect(),
+    });
+    topics.collect()
+}

@@ -1,0 +1,124 @@
+//! What happens when a write has ended.
+
+use crate::api::{Effect, Reply, TopicResult, WriteId};
+use crate::error::PersistError;
+use crate::group::GroupState;
+use crate::step::{OffsetChange, OffsetsThen, OpenWrite, Purpose};
+
+use super::GroupCoordinator;
+
+impl GroupCoordinator {
+    /// The shell reports the end of a write. Reports may come in any order; each counts once.
+    pub fn persisted(
+        &mut self,
+        now_ms: i64,
+        write: WriteId,
+        result: Result<(), PersistError>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(open) = self.writes.close(write) else {
+            return;
+        };
+        let OpenWrite {
+            group: group_id,
+            purpose,
+            orphaned,
+        } = open;
+        match purpose {
+            Purpose::Empty => {}
+            Purpose::Assign {
+                generation,
+                assignments,
+            } => {
+                self.with_group(&group_id, now_ms, out, |group, step| {
+                    group.finish_assignment(write, generation, assignments, result, step);
+                });
+            }
+            Purpose::ReplaceStatic(replacement) => {
+                self.with_group(&group_id, now_ms, out, |group, step| {
+                    group.finish_replacement(*replacement, result, step);
+                });
+            }
+            Purpose::Offsets { changes, then } => {
+                if !orphaned {
+                    self.finish_offsets(now_ms, write, &group_id, changes, result, out);
+                }
+                self.answer_offsets(now_ms, then, result, out);
+            }
+            Purpose::Delete { token } => {
+                self.finish_delete(write, &group_id, result);
+                if let Some(token) = token {
+                    let reply = Reply::DeleteGroup(result.map_err(PersistError::for_offsets));
+                    self.step(now_ms, out).reply(token, reply);
+                }
+            }
+        }
+    }
+
+    fn finish_offsets(
+        &mut self,
+        now_ms: i64,
+        write: WriteId,
+        group_id: &str,
+        changes: Vec<OffsetChange>,
+        result: Result<(), PersistError>,
+        out: &mut Vec<Effect>,
+    ) {
+        if result.is_ok() {
+            self.writes.supersede(write, group_id, &changes);
+        }
+        let mut names = std::mem::take(&mut self.names);
+        self.with_group(group_id, now_ms, out, |group, _| {
+            group.offset_writes -= 1;
+            for change in changes.into_iter().filter(|_| result.is_ok()) {
+                match change.value {
+                    Some(offset) => {
+                        group
+                            .offsets
+                            .set(&mut names, &change.topic, change.partition, offset);
+                    }
+                    None => group.offsets.remove(&change.topic, change.partition),
+                }
+            }
+        });
+        self.names = names;
+    }
+
+    fn answer_offsets(
+        &mut self,
+        now_ms: i64,
+        then: OffsetsThen,
+        result: Result<(), PersistError>,
+        out: &mut Vec<Effect>,
+    ) {
+        let mark = |mut results: Vec<TopicResult>| {
+            if let Err(error) = result {
+                let partitions = results.iter_mut().flat_map(|topic| &mut topic.partitions);
+                partitions.for_each(|(_, outcome)| {
+                    outcome.get_or_insert(error.for_offsets());
+                });
+            }
+            results
+        };
+        let mut step = self.step(now_ms, out);
+        match then {
+            OffsetsThen::Commit { token, results } => {
+                step.reply(token, Reply::OffsetCommit(mark(results)));
+            }
+            OffsetsThen::Delete { token, results } => {
+                step.reply(token, Reply::OffsetDelete(Ok(mark(results))));
+            }
+            OffsetsThen::Nobody => {}
+        }
+    }
+
+    fn finish_delete(&mut self, write: WriteId, group_id: &str, result: Result<(), PersistError>) {
+        if result.is_ok() {
+            self.writes.orphan(write, group_id);
+            self.remove_group(group_id);
+        } else if let Some(group) = self.groups.get_mut(group_id) {
+            // As before: not a new state, so the time since when it is empty stays.
+            group.state = GroupState::Empty;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What can go wrong: the protocol errors a client is told, what the shell tells us about a failed
+//! write, and damage in a stored record.
+
+use thiserror::Error;
+
+/// An error of the group protocol. [`GroupError::code`] is its number on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
+pub enum GroupError {
+    /// Something on the server's side that the client cannot help.
+    #[error("the server failed unexpectedly")]
+    UnknownServerError,
+    /// The free text of a commit exceeds `offset.metadata.max.bytes`.
+    #[error("the metadata of the offset is too large")]
+    OffsetMetadataTooLarge,
+    /// The group's offsets are still being read; try again.
+    #[error("the coordinator is loading")]
+    CoordinatorLoadInProgress,
+    /// The group cannot be served right now; try again.
+    #[error("the coordinator is not available")]
+    CoordinatorNotAvailable,
+    /// Another broker answers for this group.
+    #[error("this is not the group's coordinator")]
+    NotCoordinator,
+    /// The member speaks of a generation that is not the current one.
+    #[error("the generation is not the group's current one")]
+    IllegalGeneration,
+    /// The member shares no protocol with the group, or is of another protocol type.
+    #[error("the member's protocols do not fit the group's")]
+    InconsistentGroupProtocol,
+    /// The group id is empty where it must not be, or too long.
+    #[error("the group id is not valid")]
+    InvalidGroupId,
+    /// The group has no such member.
+    #[error("the group does not know this member")]
+    UnknownMemberId,
+    /// The session timeout is outside the configured bounds.
+    #[error("the session timeout is out of bounds")]
+    InvalidSessionTimeout,
+    /// The member must join again.
+    #[error("the group is rebalancing")]
+    RebalanceInProgress,
+    /// The commit is too large to be written.
+    #[error("the committed offsets are too large to store")]
+    InvalidCommitOffsetSize,
+    /// The request breaks a bound of ours.
+    #[error("the request is not valid")]
+    InvalidRequest,
+    /// No more groups can be taken.
+    #[error("the coordinator holds as many groups as it may")]
+    PolicyViolation,
+    /// Only an empty group can be deleted.
+    #[error("the group is not empty")]
+    NonEmptyGroup,
+    /// There is no such group.
+    #[error("there is no such group")]
+    GroupIdNotFound,
+    /// Join again with the member id given (KIP-394).
+    #[error("join again with the member id given")]
+    MemberIdRequired,
+    /// The group has `group.max.size` members.
+    #[error("the group is full")]
+    GroupMaxSizeReached,
+    /// Another process took over this `group.instance.id` (KIP-345).
+    #[error("another member took over this group instance id")]
+    FencedInstanceId,
+    /// Offsets of a topic that the group's members read cannot be deleted (KIP-496).
+    #[error("the group is subscribed to the topic")]
+    GroupSubscribedToTopic,
+}
+
+impl GroupError {
+    /// The error's number in Kafka's protocol.
+    pub fn code(self) -> i16 {
+        match self {
+            Self::UnknownServerError => -1,
+            Self::OffsetMetadataTooLarge => 12,
+            Self::CoordinatorLoadInProgress => 14,
+            Self::CoordinatorNotAvailable => 15,
+            Self::NotCoordinator => 16,
+            Self::IllegalGeneration => 22,
+            Self::InconsistentGroupProtocol => 23,
+            Self::InvalidGroupId => 24,
+            Self::UnknownMemberId => 25,
+            Self::InvalidSessionTimeout => 26,
+            Self::RebalanceInProgress => 27,
+            Self::InvalidCommitOffsetSize => 28,
+            Self::InvalidRequest => 42,
+            Self::PolicyViolation => 44,
+            Self::NonEmptyGroup => 68,
+            Self::GroupIdNotFound => 69,
+            Self::MemberIdRequired => 79,
+            Self::GroupMaxSizeReached => 81,
+            Self::FencedInstanceId => 82,
+            Self::GroupSubscribedToTopic => 86,
+        }
+    }
+}
+
+/// Why the shell could not make a [`crate::Effect::Persist`] durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PersistError {
+    /// Too few replicas, no such partition, or the log is offline: it may work later.
+    #[error("the offsets partition cannot take the write now")]
+    Unavailable,
+    /// This broker no longer leads the partition.
+    #[error("this broker does not lead the offsets partition")]
+    NotLeader,
+    /// The write was not confirmed in time; it may or may not have happened.
+    #[error("the write was not confirmed in time")]
+    TimedOut,
+    /// The records exceed what the partition accepts.
+    #[error("the records are too large for the offsets partition")]
+    TooLarge,
+    /// Anything else.
+    #[error("the write failed")]
+    Failed,
+}
+
+impl PersistError {
+    /// What a member is told whose join, sync or deletion depended on the write.
+    pub(crate) fn for_group(self) -> GroupError {
+        match self {
+            Self::Unavailable => GroupError::CoordinatorNotAvailable,
+            Self::NotLeader => GroupError::NotCoordinator,
+            Self::TimedOut => GroupError::RebalanceInProgress,
+            Self::TooLarge | Self::Failed => GroupError::UnknownServerError,
+        }
+    }
+
+    /// What the sender of an offset commit or of a deletion is told.
+    pub(crate) fn for_offsets(self) -> GroupError {
+        match self {
+            Self::Unavailable | Self::TimedOut => GroupError::CoordinatorNotAvailable,
+            Self::NotLeader => GroupError::NotCoordinator,
+            Self::TooLarge => GroupError::InvalidCommitOffsetSize,
+            Self::Failed => GroupError::UnknownServerError,
+        }
+    }
+}
+
+/// A key, value or subscription that cannot be read or written.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum CodecError {
+    /// The bytes end inside a field.
+    #[error("{field}: needs {needed} bytes, {left} are left")]
+    Truncated {
+        /// The field being read.
+        field: &'static str,
+        /// Bytes it needs.
+        needed: usize,
+        /// Bytes that remain.
+        left: usize,
+    },
+    /// A length or count is negative, or larger than the bytes that follow could hold.
+    #[error("{field}: length {length} is not possible here")]
+    BadLength {
+        /// The field being read or written.
+        field: &'static str,
+        /// The length found.
+        length: i64,
+    },
+    /// A text is not UTF-8.
+    #[error("{field}: not UTF-8")]
+    NotUtf8 {
+        /// The field being read.
+        field: &'static str,
+    },
+    /// The version is not one this codec knows.
+    #[error("{what}: version {version} is not known")]
+    UnknownVersion {
+        /// Key, value or subscription.
+        what: &'static str,
+        /// The version found.
+        version: i16,
+    },
+}
