@@ -114,14 +114,19 @@ fn decode(bytes: &[u8]) -> Option<Checkpoint> {
             .parse::<i64>()
             .ok()
     };
-    Some(Checkpoint {
+    let checkpoint = Checkpoint {
         recovery_point: field("recovery_point")?,
         segment: field("segment")?,
         position: u64::try_from(field("position")?).ok()?,
         log_start: field("log_start")?,
         snapshot: Some(field("snapshot")?).filter(|offset| *offset >= 0),
         clean: field("clean")? == 1,
-    })
+    };
+    // Bytes before the recovery point hold at least the segment's first offset.
+    let least = checkpoint
+        .segment
+        .saturating_add(i64::from(checkpoint.position > 0));
+    (checkpoint.recovery_point >= least).then_some(checkpoint)
 }
 
 #[cfg(test)]
