@@ -207,8 +207,11 @@ impl Recovery<'_> {
         let log_start = stored.map_or(segments[0].base_offset(), |checkpoint| checkpoint.log_start);
         let log_start = log_start.max(segments[0].base_offset());
         let first = segments[plan.scan_from].clone();
-        let start_offset =
-            stored.map_or(first.base_offset(), |checkpoint| checkpoint.recovery_point);
+        // At a segment's start the offset is its base, whatever else was written down.
+        let start_offset = match stored {
+            Some(checkpoint) if plan.scan_position > 0 => checkpoint.recovery_point,
+            _ => first.base_offset(),
+        };
         epochs.truncate_from_end(start_offset);
         let mut producers =
             self.producers_at(&segments, plan.scan_from, plan.scan_position, stored)?;
