@@ -4,14 +4,17 @@
 
 use bytes::Bytes;
 use dlog_storage::record::{
-    Batch, BatchBuilder, Compression, DeepRules, Record, Recompress, detect_format, recompress_with, v1,
+    Batch, BatchBuilder, Compression, DeepRules, Recompress, Record, detect_format,
+    recompress_with, v1,
 };
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 4 << 20;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((flags, data)) = data.split_first() else { return };
+    let Some((flags, data)) = data.split_first() else {
+        return;
+    };
     let mut data = data.to_vec();
     if flags & 1 == 1 {
         dlog_fuzz::repair_batches(&mut data);
@@ -35,7 +38,10 @@ fn check_batch(batch: &Batch) {
     let header = *batch.header();
     assert_eq!(header.total_bytes(), batch.bytes().len());
     let sound = batch.verify_crc().is_ok();
-    let rules = DeepRules { max_uncompressed_bytes: LIMIT, ..DeepRules::default() };
+    let rules = DeepRules {
+        max_uncompressed_bytes: LIMIT,
+        ..DeepRules::default()
+    };
     let deep = batch.validate_deep(&rules);
     let Ok(section) = batch.section(LIMIT) else {
         assert!(deep.is_err(), "validated, but cannot be read");
@@ -50,14 +56,18 @@ fn check_batch(batch: &Batch) {
         };
         assert_eq!(owned.value.as_deref(), borrowed.value);
         assert_eq!(owned.headers.len(), borrowed.header_count());
-        assert!((header.base_offset..=header.last_offset()).contains(&owned.offset), "outside the header's range");
+        assert!(
+            (header.base_offset..=header.last_offset()).contains(&owned.offset),
+            "outside the header's range"
+        );
         assert!(owned.offset > last, "offsets ascend");
         last = owned.offset;
     }
     let records: Vec<Record> = section.into_records().map_while(Result::ok).collect();
     // Timestamps below -1 are refused when a batch arrives; recompression may raise them to -1.
     let times = records.iter().all(|record| record.timestamp_ms >= -1);
-    if sound && times && records.len() == header.record_count.max(0) as usize && !records.is_empty() {
+    if sound && times && records.len() == header.record_count.max(0) as usize && !records.is_empty()
+    {
         check_recompression(batch, &records);
         check_rebuild(&records);
     }
@@ -66,12 +76,23 @@ fn check_batch(batch: &Batch) {
 /// Another codec changes no record.
 fn check_recompression(batch: &Batch, records: &[Record]) {
     for to in Compression::ALL {
-        let how = Recompress { to, level: None, log_append_time_ms: None, max_uncompressed_bytes: LIMIT };
-        let Ok(bytes) = recompress_with(batch, &how) else { continue };
+        let how = Recompress {
+            to,
+            level: None,
+            log_append_time_ms: None,
+            max_uncompressed_bytes: LIMIT,
+        };
+        let Ok(bytes) = recompress_with(batch, &how) else {
+            continue;
+        };
         let again = Batch::from_bytes(bytes).expect("what was built is a batch");
         again.verify_crc().expect("what was built has its checksum");
-        let read: Vec<Record> =
-            again.section(LIMIT).expect("what was built can be read").into_records().map(|r| r.expect("sound")).collect();
+        let read: Vec<Record> = again
+            .section(LIMIT)
+            .expect("what was built can be read")
+            .into_records()
+            .map(|r| r.expect("sound"))
+            .collect();
         assert_eq!(read, records, "{to}");
     }
 }
@@ -81,7 +102,12 @@ fn check_rebuild(records: &[Record]) {
     let mut builder = BatchBuilder::new();
     for record in records {
         if builder
-            .push(record.timestamp_ms, record.key.as_deref(), record.value.as_deref(), &record.headers)
+            .push(
+                record.timestamp_ms,
+                record.key.as_deref(),
+                record.value.as_deref(),
+                &record.headers,
+            )
             .is_err()
         {
             return;
@@ -89,12 +115,21 @@ fn check_rebuild(records: &[Record]) {
     }
     let Ok(bytes) = builder.build() else { return };
     let batch = Batch::from_bytes(bytes).expect("what was built is a batch");
-    let read: Vec<Record> = batch.records().expect("readable").map(|r| r.expect("sound")).collect();
+    let read: Vec<Record> = batch
+        .records()
+        .expect("readable")
+        .map(|r| r.expect("sound"))
+        .collect();
     assert_eq!(read.len(), records.len());
     for (read, written) in read.iter().zip(records) {
         assert_eq!(
             (&read.key, &read.value, &read.headers, read.timestamp_ms),
-            (&written.key, &written.value, &written.headers, written.timestamp_ms)
+            (
+                &written.key,
+                &written.value,
+                &written.headers,
+                written.timestamp_ms
+            )
         );
     }
 }

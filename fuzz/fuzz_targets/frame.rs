@@ -16,7 +16,10 @@ const LIMIT: u32 = 1000;
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime")
+        tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .expect("a runtime")
     })
 }
 
@@ -37,7 +40,9 @@ fn expected(mut stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
         if claimed < 0 || claimed as u32 > LIMIT {
             return (frames, true);
         }
-        let Some((frame, next)) = rest.split_at_checked(claimed as usize) else { break };
+        let Some((frame, next)) = rest.split_at_checked(claimed as usize) else {
+            break;
+        };
         frames.push(frame.to_vec());
         stream = next;
     }
@@ -87,12 +92,20 @@ async fn read_in_pieces(stream: &[u8], piece: usize, trusted: bool) -> (Vec<Byte
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((&choice, stream)) = data.split_first() else { return };
+    let Some((&choice, stream)) = data.split_first() else {
+        return;
+    };
     let piece = [1, 3, 7, 64, 4096, 1 << 20][usize::from(choice >> 1) % 6];
     // One byte at a time is slow; long streams come in larger pieces.
     let piece = piece.max(stream.len() / 64);
     let (frames, refused) = runtime().block_on(read_in_pieces(stream, piece, choice & 1 == 1));
     let (wanted, bad) = expected(stream);
     assert_eq!(refused, bad);
-    assert_eq!(frames.iter().map(|frame| frame.to_vec()).collect::<Vec<_>>(), wanted);
+    assert_eq!(
+        frames
+            .iter()
+            .map(|frame| frame.to_vec())
+            .collect::<Vec<_>>(),
+        wanted
+    );
 });

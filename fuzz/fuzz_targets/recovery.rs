@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dlog_fuzz::{DIR, config, env, repair_batches, repair_checkpoint, repair_messages, segment_file};
+use dlog_fuzz::{
+    DIR, config, env, repair_batches, repair_checkpoint, repair_messages, segment_file,
+};
 use dlog_storage::disk::{Disk, SimDisk};
 use dlog_storage::{Format, Log};
 use libfuzzer_sys::fuzz_target;
@@ -57,7 +59,10 @@ fn split_files(mut data: &[u8], flags: u8) -> Folder {
         files.insert(path, content);
         data = next;
     }
-    Folder { files, forged_checkpoint }
+    Folder {
+        files,
+        forged_checkpoint,
+    }
 }
 
 /// Offsets and values of everything that can be read.
@@ -76,22 +81,37 @@ fn contents(log: &Log) -> Option<Vec<(i64, Option<Vec<u8>>)>> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((flags, data)) = data.split_first() else { return };
-    let Folder { files, forged_checkpoint } = split_files(data, *flags);
+    let Some((flags, data)) = data.split_first() else {
+        return;
+    };
+    let Folder {
+        files,
+        forged_checkpoint,
+    } = split_files(data, *flags);
     let disk = SimDisk::new();
     disk.create_dir_all(Path::new(DIR)).expect("a folder");
     for (path, content) in &files {
         disk.set_content(path, content.clone());
     }
-    let mut config = config(if flags & V1 != 0 { Format::V1 } else { Format::V2 });
+    let mut config = config(if flags & V1 != 0 {
+        Format::V1
+    } else {
+        Format::V2
+    });
     config.cleanup.compact = flags & COMPACTED != 0;
-    let Ok((log, _)) = Log::open_with(&env(&disk), DIR, config.clone()) else { return };
+    let Ok((log, _)) = Log::open_with(&env(&disk), DIR, config.clone()) else {
+        return;
+    };
     for file in disk.list(Path::new(DIR)).expect("a folder") {
         if file.name.ends_with(".log") {
             let path = Path::new(DIR).join(&file.name);
             let now = disk.content(&path).expect("a listed file");
             let before = files.get(&path).map_or(&[][..], |content| &content[..]);
-            assert!(before.starts_with(&now), "{} has bytes that nobody wrote", file.name);
+            assert!(
+                before.starts_with(&now),
+                "{} has bytes that nobody wrote",
+                file.name
+            );
         }
     }
     let read = contents(&log);

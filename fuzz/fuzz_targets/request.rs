@@ -9,9 +9,13 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     let frame = Bytes::copy_from_slice(data);
-    let Ok(raw) = parse_request(frame) else { return };
+    let Ok(raw) = parse_request(frame) else {
+        return;
+    };
     let mut body = raw.body.clone();
-    let Ok(request) = RequestKind::decode(raw.api, &mut body, raw.version) else { return };
+    let Ok(request) = RequestKind::decode(raw.api, &mut body, raw.version) else {
+        return;
+    };
     // No value that came in makes the size calculation or the writing panic.
     let mut again = bytes::BytesMut::new();
     let _ = request.encode(&mut again, raw.version);

@@ -47,7 +47,10 @@ pub fn repair_batches(bytes: &mut [u8]) {
     let mut position = 0;
     while let Some(head) = bytes.get(position..position + 61) {
         let len = i32::from_be_bytes([head[8], head[9], head[10], head[11]]);
-        let Some(end) = usize::try_from(len).ok().and_then(|len| position.checked_add(12)?.checked_add(len)) else {
+        let Some(end) = usize::try_from(len)
+            .ok()
+            .and_then(|len| position.checked_add(12)?.checked_add(len))
+        else {
             return;
         };
         if end < position + 61 || end > bytes.len() {
@@ -64,7 +67,10 @@ pub fn repair_messages(bytes: &mut [u8]) {
     let mut position = 0;
     while let Some(head) = bytes.get(position..position + 8) {
         let len = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let Some(end) = (position + 8).checked_add(len).filter(|end| *end <= bytes.len() && len > 0) else {
+        let Some(end) = (position + 8)
+            .checked_add(len)
+            .filter(|end| *end <= bytes.len() && len > 0)
+        else {
             return;
         };
         let crc = crc32c(&bytes[position + 8..end]);

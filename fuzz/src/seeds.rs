@@ -28,8 +28,19 @@ fn write(target: &str, name: &str, content: &[u8]) -> Result<()> {
 }
 
 fn batch(compression: Compression) -> Result<Bytes> {
-    let headers = [Header { key: "h".into(), value: Some("v".into()) }, Header { key: "n".into(), value: None }];
-    let mut builder = BatchBuilder::new().compression(compression, None).producer(7, 1, 3);
+    let headers = [
+        Header {
+            key: "h".into(),
+            value: Some("v".into()),
+        },
+        Header {
+            key: "n".into(),
+            value: None,
+        },
+    ];
+    let mut builder = BatchBuilder::new()
+        .compression(compression, None)
+        .producer(7, 1, 3);
     builder.push(1_000, Some(b"key"), Some(b"value value value"), &headers)?;
     builder.push(1_001, None, None, &[])?;
     builder.push(999, Some(b""), Some(b""), &[])?;
@@ -38,10 +49,24 @@ fn batch(compression: Compression) -> Result<Bytes> {
 
 fn batches() -> Result<()> {
     for compression in Compression::ALL {
-        write("batch", &format!("seed-v2-{compression}"), &[&[0][..], &batch(compression)?].concat())?;
+        write(
+            "batch",
+            &format!("seed-v2-{compression}"),
+            &[&[0][..], &batch(compression)?].concat(),
+        )?;
         let mut message = BytesMut::new();
-        v1::encode(&mut message, 1_000, Some(b"key"), Some(b"value value"), compression)?;
-        write("batch", &format!("seed-v1-{compression}"), &[&[2][..], &message].concat())?;
+        v1::encode(
+            &mut message,
+            1_000,
+            Some(b"key"),
+            Some(b"value value"),
+            compression,
+        )?;
+        write(
+            "batch",
+            &format!("seed-v1-{compression}"),
+            &[&[2][..], &message].concat(),
+        )?;
     }
     Ok(())
 }
@@ -76,12 +101,21 @@ fn folders() -> Result<()> {
                 (5, segment_file(0, "timeindex")),
                 (7, Path::new(DIR).join("leader-epoch-checkpoint")),
             ] {
-                let Ok(content) = disk.content(&path) else { continue };
+                let Ok(content) = disk.content(&path) else {
+                    continue;
+                };
                 input.put_u8(kind);
                 input.put_u16(u16::try_from(content.len())?);
                 input.extend(content);
             }
-            write("recovery", &format!("seed-{format:?}-{}", if close { "closed" } else { "killed" }), &input)?;
+            write(
+                "recovery",
+                &format!(
+                    "seed-{format:?}-{}",
+                    if close { "closed" } else { "killed" }
+                ),
+                &input,
+            )?;
         }
     }
     Ok(())
@@ -92,8 +126,16 @@ fn indexes() -> Result<()> {
     for file in disk.list(Path::new(DIR))? {
         let content = disk.content(&Path::new(DIR).join(&file.name))?;
         match file.name.rsplit_once('.') {
-            Some((base, "index")) => write("index", &format!("seed-{base}-index"), &[&[0][..], &content].concat())?,
-            Some((base, "timeindex")) => write("index", &format!("seed-{base}-time"), &[&[1][..], &content].concat())?,
+            Some((base, "index")) => write(
+                "index",
+                &format!("seed-{base}-index"),
+                &[&[0][..], &content].concat(),
+            )?,
+            Some((base, "timeindex")) => write(
+                "index",
+                &format!("seed-{base}-time"),
+                &[&[1][..], &content].concat(),
+            )?,
             _ => {}
         }
     }
@@ -103,10 +145,18 @@ fn indexes() -> Result<()> {
 fn requests() -> Result<()> {
     let mut stream = vec![0];
     for (i, (api, request)) in samples("topic").into_iter().enumerate() {
-        let Some(served) = dlog_broker::protocol::served::find(api) else { continue };
+        let Some(served) = dlog_broker::protocol::served::find(api) else {
+            continue;
+        };
         for version in [served.min, served.max] {
-            let Ok(frame) = encode_kind(api, version, 7, &request) else { continue };
-            write("request", &format!("seed-{i:02}-{api:?}-v{version}"), &frame[4..])?;
+            let Ok(frame) = encode_kind(api, version, 7, &request) else {
+                continue;
+            };
+            write(
+                "request",
+                &format!("seed-{i:02}-{api:?}-v{version}"),
+                &frame[4..],
+            )?;
             if frame.len() < 200 && stream.len() < 1_000 {
                 stream.extend(&frame);
             }

@@ -14,6 +14,7 @@ pub mod requests;
 pub mod server;
 pub mod wire;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -38,10 +39,26 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> Resu
     }
 }
 
+/// Says that a test cannot run here, by name; with `DLOG_TEST_ALL` set that is a failure.
+///
+/// # Panics
+/// With `DLOG_TEST_ALL` set.
+pub fn skip(test: &str, why: &str) {
+    assert!(
+        std::env::var_os("DLOG_TEST_ALL").is_none(),
+        "{test} must run, but {why}"
+    );
+    // Not `eprintln`: the test harness would keep that to itself.
+    let _ = std::io::stderr().write_all(format!("SKIPPED {test}: {why}\n").as_bytes());
+}
+
 /// The seed of a randomised test: from `DLOG_SEED`, else from the operating system. Printed, so that
 /// a failure can be repeated.
 pub fn seed() -> u64 {
-    let seed = match std::env::var("DLOG_SEED").ok().and_then(|seed| seed.parse().ok()) {
+    let seed = match std::env::var("DLOG_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+    {
         Some(seed) => seed,
         None => rand::random(),
     };

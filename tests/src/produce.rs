@@ -12,8 +12,8 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest,
-    ProduceRequest, ProduceResponse, TopicName,
+    BrokerId, CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, ProduceResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -44,9 +44,14 @@ pub fn create_topic(
         .with_num_partitions(partitions)
         .with_replication_factor(1)
         .with_configs(configs.collect());
-    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+    let request = CreateTopicsRequest::default()
+        .with_topics(vec![topic])
+        .with_timeout_ms(30_000);
     let response = connection.call(5, &request)?;
-    let topic = response.topics.first().context("an answer about the topic")?;
+    let topic = response
+        .topics
+        .first()
+        .context("an answer about the topic")?;
     match ResponseError::try_from_code(topic.error_code) {
         None | Some(ResponseError::TopicAlreadyExists) => Ok(()),
         Some(error) => bail!("{name}: {error}: {:?}", topic.error_message),
@@ -59,19 +64,31 @@ pub fn create_topic(
 /// The connection ended, or there is no such topic.
 pub fn partitions_of(connection: &mut Connection, topic: &str) -> Result<usize> {
     let wanted = MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
-    let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
+    let request = MetadataRequest::default()
+        .with_topics(Some(vec![wanted]))
+        .with_allow_auto_topic_creation(false);
     let response = connection.call(9, &request)?;
-    let topic = response.topics.first().context("an answer about the topic")?;
+    let topic = response
+        .topics
+        .first()
+        .context("an answer about the topic")?;
     ensure!(topic.error_code == 0, "error {}", topic.error_code);
     Ok(topic.partitions.len())
 }
 
 /// A produce request with one batch.
 pub fn produce_request(topic: &str, partition: i32, batch: Bytes, acks: i16) -> ProduceRequest {
-    let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch));
-    let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
+    let data = PartitionProduceData::default()
+        .with_index(partition)
+        .with_records(Some(batch));
+    let topic = TopicProduceData::default()
+        .with_name(topic_name(topic))
+        .with_partition_data(vec![data]);
     let request = ProduceRequest::default().with_transactional_id(None);
-    request.with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![topic])
+    request
+        .with_acks(acks)
+        .with_timeout_ms(30_000)
+        .with_topic_data(vec![topic])
 }
 
 /// Base offset that a produce response gives its one batch.
@@ -79,9 +96,16 @@ pub fn produce_request(topic: &str, partition: i32, batch: Bytes, acks: i16) -> 
 /// # Errors
 /// The server's error.
 pub fn produced_at(response: &ProduceResponse) -> Result<i64, ProduceError> {
-    let partition = response.responses.first().and_then(|topic| topic.partition_responses.first());
+    let partition = response
+        .responses
+        .first()
+        .and_then(|topic| topic.partition_responses.first());
     let partition = partition.ok_or(ProduceError(-1))?;
-    if partition.error_code == 0 { Ok(partition.base_offset) } else { Err(ProduceError(partition.error_code)) }
+    if partition.error_code == 0 {
+        Ok(partition.base_offset)
+    } else {
+        Err(ProduceError(partition.error_code))
+    }
 }
 
 /// The error code of a produce response.
@@ -146,7 +170,11 @@ impl IdempotentProducer {
             .with_producer_id((-1).into())
             .with_producer_epoch(-1);
         let response = connection.call(4, &request)?;
-        ensure!(response.error_code == 0, "InitProducerId: error {}", response.error_code);
+        ensure!(
+            response.error_code == 0,
+            "InitProducerId: error {}",
+            response.error_code
+        );
         Ok(Self {
             topic: topic.to_owned(),
             partition,
@@ -165,17 +193,24 @@ impl IdempotentProducer {
     ///
     /// # Errors
     /// The server answered with an error that a retry does not mend.
-    pub fn write(&mut self, count: usize, mut address: impl FnMut() -> Option<SocketAddr>) -> Result<()> {
+    pub fn write(
+        &mut self,
+        count: usize,
+        mut address: impl FnMut() -> Option<SocketAddr>,
+    ) -> Result<()> {
         let values: Vec<Vec<u8>> = (0..count as u64)
             .map(|i| value(self.partition, self.next_value + i))
             .collect();
-        let mut builder = BatchBuilder::new().producer(self.producer_id, self.epoch, self.next_sequence);
+        let mut builder =
+            BatchBuilder::new().producer(self.producer_id, self.epoch, self.next_sequence);
         for value in &values {
             builder.push(1_700_000_000_000, None, Some(value), &[])?;
         }
         let request = produce_request(&self.topic, self.partition, builder.build()?, -1);
         let base = loop {
-            let Some(address) = address() else { return Ok(()) };
+            let Some(address) = address() else {
+                return Ok(());
+            };
             match self.attempt(address, &request) {
                 Ok(Ok(base)) => break base,
                 Ok(Err(error)) => match ResponseError::try_from_code(error.0) {
@@ -191,14 +226,19 @@ impl IdempotentProducer {
                 }
             }
         };
-        self.offsets.extend((0..count as i64).map(|i| if base < 0 { -1 } else { base + i }));
+        self.offsets
+            .extend((0..count as i64).map(|i| if base < 0 { -1 } else { base + i }));
         self.acknowledged.extend(values);
         self.next_value += count as u64;
         self.next_sequence += count as i32;
         Ok(())
     }
 
-    fn attempt(&mut self, address: SocketAddr, request: &ProduceRequest) -> Result<Result<i64, ProduceError>> {
+    fn attempt(
+        &mut self,
+        address: SocketAddr,
+        request: &ProduceRequest,
+    ) -> Result<Result<i64, ProduceError>> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => Connection::open(address)?,
@@ -216,13 +256,26 @@ impl IdempotentProducer {
 pub fn offsets_of(connection: &mut Connection, topic: &str, partition: i32) -> Result<(i64, i64)> {
     let mut ends = [0; 2];
     for (end, timestamp) in ends.iter_mut().zip([-2, -1]) {
-        let wanted = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
-        let topic = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![wanted]);
-        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let wanted = ListOffsetsPartition::default()
+            .with_partition_index(partition)
+            .with_timestamp(timestamp);
+        let topic = ListOffsetsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_topics(vec![topic]);
         let response = connection.call(6, &request)?;
-        let partition = response.topics.first().and_then(|topic| topic.partitions.first());
+        let partition = response
+            .topics
+            .first()
+            .and_then(|topic| topic.partitions.first());
         let partition = partition.context("an answer about the partition")?;
-        ensure!(partition.error_code == 0, "ListOffsets: error {}", partition.error_code);
+        ensure!(
+            partition.error_code == 0,
+            "ListOffsets: error {}",
+            partition.error_code
+        );
         *end = partition.offset;
     }
     Ok((ends[0], ends[1]))
@@ -234,7 +287,9 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64, max_bytes: i32) -
         .with_partition(partition)
         .with_fetch_offset(offset)
         .with_partition_max_bytes(max_bytes);
-    let topic = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![wanted]);
+    let topic = FetchTopic::default()
+        .with_topic(topic_name(topic))
+        .with_partitions(vec![wanted]);
     FetchRequest::default()
         .with_replica_id(BrokerId(-1))
         .with_max_wait_ms(100)
@@ -248,14 +303,30 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64, max_bytes: i32) -
 ///
 /// # Errors
 /// The connection ended, the server refused, or the bytes are not sound batches without holes.
-pub fn read_all(connection: &mut Connection, topic: &str, partition: i32) -> Result<Vec<(i64, Vec<u8>)>> {
+pub fn read_all(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+) -> Result<Vec<(i64, Vec<u8>)>> {
     let (mut next, end) = offsets_of(connection, topic, partition)?;
     let mut found = Vec::new();
     while next < end {
         let response = connection.call(11, &fetch_request(topic, partition, next, 4 << 20))?;
-        ensure!(response.error_code == 0, "fetch: error {}", response.error_code);
-        let data = response.responses.first().and_then(|topic| topic.partitions.first()).context("a partition")?;
-        ensure!(data.error_code == 0, "fetch at {next}: error {}", data.error_code);
+        ensure!(
+            response.error_code == 0,
+            "fetch: error {}",
+            response.error_code
+        );
+        let data = response
+            .responses
+            .first()
+            .and_then(|topic| topic.partitions.first())
+            .context("a partition")?;
+        ensure!(
+            data.error_code == 0,
+            "fetch at {next}: error {}",
+            data.error_code
+        );
         let mut bytes = data.records.clone().unwrap_or_default();
         let before = next;
         while let Some(batch) = Batch::split_first(&mut bytes)? {
@@ -265,12 +336,22 @@ pub fn read_all(connection: &mut Connection, topic: &str, partition: i32) -> Res
                 if record.offset < next {
                     continue;
                 }
-                ensure!(record.offset == next, "a hole: {} where {next} was expected", record.offset);
+                ensure!(
+                    record.offset == next,
+                    "a hole: {} where {next} was expected",
+                    record.offset
+                );
                 next = record.offset + 1;
-                found.push((record.offset, record.value.map(|value| value.to_vec()).unwrap_or_default()));
+                found.push((
+                    record.offset,
+                    record.value.map(|value| value.to_vec()).unwrap_or_default(),
+                ));
             }
         }
-        ensure!(next > before, "no record at {before}, but the log ends at {end}");
+        ensure!(
+            next > before,
+            "no record at {before}, but the log ends at {end}"
+        );
     }
     Ok(found)
 }

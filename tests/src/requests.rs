@@ -30,26 +30,38 @@ pub fn samples(topic: &str) -> Vec<(ApiKey, RequestKind)> {
 
 fn data(topic: &str) -> Vec<(ApiKey, RequestKind)> {
     use offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
-    let batch = plain_batch(&[b"hostile".to_vec(), Vec::new()]).expect("two small records fit into a batch");
+    let batch = plain_batch(&[b"hostile".to_vec(), Vec::new()])
+        .expect("two small records fit into a batch");
     let epochs = OffsetForLeaderTopic::default()
         .with_topic(topic_name(topic))
         .with_partitions(vec![OffsetForLeaderPartition::default()]);
-    let list = list_offsets_request::ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![
-        list_offsets_request::ListOffsetsPartition::default().with_timestamp(-1),
-    ]);
-    let forgotten = fetch_request::ForgottenTopic::default().with_topic(topic_name(topic)).with_partitions(vec![1]);
+    let list = list_offsets_request::ListOffsetsTopic::default()
+        .with_name(topic_name(topic))
+        .with_partitions(vec![
+            list_offsets_request::ListOffsetsPartition::default().with_timestamp(-1),
+        ]);
+    let forgotten = fetch_request::ForgottenTopic::default()
+        .with_topic(topic_name(topic))
+        .with_partitions(vec![1]);
     let producers = describe_producers_request::TopicRequest::default()
         .with_name(topic_name(topic))
         .with_partition_indexes(vec![0]);
     vec![
-        (ApiKey::Produce, RequestKind::Produce(produce_request(topic, 0, batch.clone(), -1))),
+        (
+            ApiKey::Produce,
+            RequestKind::Produce(produce_request(topic, 0, batch.clone(), -1)),
+        ),
         (
             ApiKey::Produce,
             RequestKind::Produce(
-                produce_request(topic, 0, batch, 1).with_transactional_id(Some(TransactionalId(text("t")))),
+                produce_request(topic, 0, batch, 1)
+                    .with_transactional_id(Some(TransactionalId(text("t")))),
             ),
         ),
-        (ApiKey::Fetch, RequestKind::Fetch(fetch_request(topic, 0, 0, 1000).with_max_wait_ms(0))),
+        (
+            ApiKey::Fetch,
+            RequestKind::Fetch(fetch_request(topic, 0, 0, 1000).with_max_wait_ms(0)),
+        ),
         (
             ApiKey::Fetch,
             RequestKind::Fetch(
@@ -63,28 +75,38 @@ fn data(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         (
             ApiKey::ListOffsets,
             RequestKind::ListOffsets(
-                ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![list]),
+                ListOffsetsRequest::default()
+                    .with_replica_id(BrokerId(-1))
+                    .with_topics(vec![list]),
             ),
         ),
         (
             ApiKey::OffsetForLeaderEpoch,
             RequestKind::OffsetForLeaderEpoch(
-                OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![epochs]),
+                OffsetForLeaderEpochRequest::default()
+                    .with_replica_id(BrokerId(-1))
+                    .with_topics(vec![epochs]),
             ),
-        ),
-        (
-            ApiKey::InitProducerId,
-            RequestKind::InitProducerId(InitProducerIdRequest::default().with_producer_id(ProducerId(-1))),
         ),
         (
             ApiKey::InitProducerId,
             RequestKind::InitProducerId(
-                InitProducerIdRequest::default().with_transactional_id(None).with_producer_id(ProducerId(-1)),
+                InitProducerIdRequest::default().with_producer_id(ProducerId(-1)),
+            ),
+        ),
+        (
+            ApiKey::InitProducerId,
+            RequestKind::InitProducerId(
+                InitProducerIdRequest::default()
+                    .with_transactional_id(None)
+                    .with_producer_id(ProducerId(-1)),
             ),
         ),
         (
             ApiKey::DescribeProducers,
-            RequestKind::DescribeProducers(DescribeProducersRequest::default().with_topics(vec![producers])),
+            RequestKind::DescribeProducers(
+                DescribeProducersRequest::default().with_topics(vec![producers]),
+            ),
         ),
     ]
 }
@@ -95,25 +117,35 @@ fn topics(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         .with_name(topic_name("hostile-new"))
         .with_num_partitions(-1)
         .with_replication_factor(-1)
-        .with_assignments(vec![CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1)])])
+        .with_assignments(vec![
+            CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1)]),
+        ])
         .with_configs(vec![
-            CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("1000"))),
+            CreatableTopicConfig::default()
+                .with_name(text("retention.ms"))
+                .with_value(Some(text("1000"))),
         ]);
-    let deletable = delete_topics_request::DeleteTopicState::default().with_name(Some(topic_name("no-such-topic")));
+    let deletable = delete_topics_request::DeleteTopicState::default()
+        .with_name(Some(topic_name("no-such-topic")));
     let records = delete_records_request::DeleteRecordsTopic::default()
         .with_name(topic_name(topic))
-        .with_partitions(vec![delete_records_request::DeleteRecordsPartition::default()]);
+        .with_partitions(vec![
+            delete_records_request::DeleteRecordsPartition::default(),
+        ]);
     let grown = create_partitions_request::CreatePartitionsTopic::default()
         .with_name(topic_name(topic))
         .with_count(1)
         .with_assignments(Some(vec![
-            create_partitions_request::CreatePartitionsAssignment::default().with_broker_ids(vec![BrokerId(1)]),
+            create_partitions_request::CreatePartitionsAssignment::default()
+                .with_broker_ids(vec![BrokerId(1)]),
         ]));
     vec![
         (
             ApiKey::CreateTopics,
             RequestKind::CreateTopics(
-                CreateTopicsRequest::default().with_topics(vec![creatable]).with_validate_only(true),
+                CreateTopicsRequest::default()
+                    .with_topics(vec![creatable])
+                    .with_validate_only(true),
             ),
         ),
         (
@@ -133,7 +165,9 @@ fn topics(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         (
             ApiKey::CreatePartitions,
             RequestKind::CreatePartitions(
-                CreatePartitionsRequest::default().with_topics(vec![grown]).with_validate_only(true),
+                CreatePartitionsRequest::default()
+                    .with_topics(vec![grown])
+                    .with_validate_only(true),
             ),
         ),
     ]
@@ -164,23 +198,31 @@ fn configs(topic: &str) -> Vec<(ApiKey, RequestKind)> {
     vec![
         (
             ApiKey::DescribeConfigs,
-            RequestKind::DescribeConfigs(DescribeConfigsRequest::default().with_resources(vec![described])),
+            RequestKind::DescribeConfigs(
+                DescribeConfigsRequest::default().with_resources(vec![described]),
+            ),
         ),
         (
             ApiKey::AlterConfigs,
             RequestKind::AlterConfigs(
-                AlterConfigsRequest::default().with_resources(vec![altered]).with_validate_only(true),
+                AlterConfigsRequest::default()
+                    .with_resources(vec![altered])
+                    .with_validate_only(true),
             ),
         ),
         (
             ApiKey::IncrementalAlterConfigs,
             RequestKind::IncrementalAlterConfigs(
-                IncrementalAlterConfigsRequest::default().with_resources(vec![incremental]).with_validate_only(true),
+                IncrementalAlterConfigsRequest::default()
+                    .with_resources(vec![incremental])
+                    .with_validate_only(true),
             ),
         ),
         (
             ApiKey::ListConfigResources,
-            RequestKind::ListConfigResources(ListConfigResourcesRequest::default().with_resource_types(vec![2])),
+            RequestKind::ListConfigResources(
+                ListConfigResourcesRequest::default().with_resource_types(vec![2]),
+            ),
         ),
     ]
 }
@@ -192,12 +234,15 @@ fn groups(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         (
             ApiKey::FindCoordinator,
             RequestKind::FindCoordinator(
-                FindCoordinatorRequest::default().with_coordinator_keys(vec![text("hostile-group")]),
+                FindCoordinatorRequest::default()
+                    .with_coordinator_keys(vec![text("hostile-group")]),
             ),
         ),
         (
             ApiKey::FindCoordinator,
-            RequestKind::FindCoordinator(FindCoordinatorRequest::default().with_key(text("hostile-group"))),
+            RequestKind::FindCoordinator(
+                FindCoordinatorRequest::default().with_key(text("hostile-group")),
+            ),
         ),
         (
             ApiKey::ListGroups,
@@ -207,14 +252,21 @@ fn groups(topic: &str) -> Vec<(ApiKey, RequestKind)> {
                     .with_types_filter(vec![text("classic")]),
             ),
         ),
-        (ApiKey::ListGroups, RequestKind::ListGroups(ListGroupsRequest::default())),
+        (
+            ApiKey::ListGroups,
+            RequestKind::ListGroups(ListGroupsRequest::default()),
+        ),
         (
             ApiKey::DescribeGroups,
-            RequestKind::DescribeGroups(DescribeGroupsRequest::default().with_groups(vec![group()])),
+            RequestKind::DescribeGroups(
+                DescribeGroupsRequest::default().with_groups(vec![group()]),
+            ),
         ),
         (
             ApiKey::DeleteGroups,
-            RequestKind::DeleteGroups(DeleteGroupsRequest::default().with_groups_names(vec![group()])),
+            RequestKind::DeleteGroups(
+                DeleteGroupsRequest::default().with_groups_names(vec![group()]),
+            ),
         ),
         (
             ApiKey::ConsumerGroupDescribe,
@@ -260,19 +312,25 @@ fn membership() -> Vec<(ApiKey, RequestKind)> {
         (
             ApiKey::Heartbeat,
             RequestKind::Heartbeat(
-                HeartbeatRequest::default().with_group_id(group()).with_member_id(text("stranger")),
+                HeartbeatRequest::default()
+                    .with_group_id(group())
+                    .with_member_id(text("stranger")),
             ),
         ),
         (
             ApiKey::LeaveGroup,
             RequestKind::LeaveGroup(
-                LeaveGroupRequest::default().with_group_id(group()).with_members(vec![member]),
+                LeaveGroupRequest::default()
+                    .with_group_id(group())
+                    .with_members(vec![member]),
             ),
         ),
         (
             ApiKey::LeaveGroup,
             RequestKind::LeaveGroup(
-                LeaveGroupRequest::default().with_group_id(group()).with_member_id(text("stranger")),
+                LeaveGroupRequest::default()
+                    .with_group_id(group())
+                    .with_member_id(text("stranger")),
             ),
         ),
     ]
@@ -282,7 +340,8 @@ fn offsets(topic: &str) -> Vec<(ApiKey, RequestKind)> {
     let committed = offset_commit_request::OffsetCommitRequestTopic::default()
         .with_name(topic_name(topic))
         .with_partitions(vec![
-            offset_commit_request::OffsetCommitRequestPartition::default().with_committed_metadata(Some(text("meta"))),
+            offset_commit_request::OffsetCommitRequestPartition::default()
+                .with_committed_metadata(Some(text("meta"))),
         ]);
     let one_group = offset_fetch_request::OffsetFetchRequestTopic::default()
         .with_name(topic_name(topic))
@@ -295,7 +354,9 @@ fn offsets(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         .with_topics(Some(vec![of_group]));
     let deleted = offset_delete_request::OffsetDeleteRequestTopic::default()
         .with_name(topic_name(topic))
-        .with_partitions(vec![offset_delete_request::OffsetDeleteRequestPartition::default()]);
+        .with_partitions(vec![
+            offset_delete_request::OffsetDeleteRequestPartition::default(),
+        ]);
     vec![
         (
             ApiKey::OffsetCommit,
@@ -309,7 +370,9 @@ fn offsets(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         (
             ApiKey::OffsetFetch,
             RequestKind::OffsetFetch(
-                OffsetFetchRequest::default().with_group_id(group()).with_topics(Some(vec![one_group])),
+                OffsetFetchRequest::default()
+                    .with_group_id(group())
+                    .with_topics(Some(vec![one_group])),
             ),
         ),
         (
@@ -319,16 +382,21 @@ fn offsets(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         (
             ApiKey::OffsetDelete,
             RequestKind::OffsetDelete(
-                OffsetDeleteRequest::default().with_group_id(group()).with_topics(vec![deleted]),
+                OffsetDeleteRequest::default()
+                    .with_group_id(group())
+                    .with_topics(vec![deleted]),
             ),
         ),
     ]
 }
 
 fn cluster(topic: &str) -> Vec<(ApiKey, RequestKind)> {
-    let wanted = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
-    let partitions = describe_topic_partitions_request::TopicRequest::default().with_name(topic_name(topic));
-    let cursor = describe_topic_partitions_request::Cursor::default().with_topic_name(topic_name(topic));
+    let wanted =
+        metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+    let partitions =
+        describe_topic_partitions_request::TopicRequest::default().with_name(topic_name(topic));
+    let cursor =
+        describe_topic_partitions_request::Cursor::default().with_topic_name(topic_name(topic));
     let dirs = describe_log_dirs_request::DescribableLogDirTopic::default()
         .with_topic(topic_name(topic))
         .with_partitions(vec![0]);
@@ -347,12 +415,17 @@ fn cluster(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         (
             ApiKey::Metadata,
             RequestKind::Metadata(
-                MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false),
+                MetadataRequest::default()
+                    .with_topics(Some(vec![wanted]))
+                    .with_allow_auto_topic_creation(false),
             ),
         ),
         // Before version 4 a client could not ask that no topic be created.
         (ApiKey::Metadata, RequestKind::Metadata(metadata_of(topic))),
-        (ApiKey::DescribeCluster, RequestKind::DescribeCluster(DescribeClusterRequest::default())),
+        (
+            ApiKey::DescribeCluster,
+            RequestKind::DescribeCluster(DescribeClusterRequest::default()),
+        ),
         (
             ApiKey::DescribeTopicPartitions,
             RequestKind::DescribeTopicPartitions(
@@ -364,7 +437,9 @@ fn cluster(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         ),
         (
             ApiKey::DescribeLogDirs,
-            RequestKind::DescribeLogDirs(DescribeLogDirsRequest::default().with_topics(Some(vec![dirs]))),
+            RequestKind::DescribeLogDirs(
+                DescribeLogDirsRequest::default().with_topics(Some(vec![dirs])),
+            ),
         ),
         (
             ApiKey::ListPartitionReassignments,
@@ -376,6 +451,9 @@ fn cluster(topic: &str) -> Vec<(ApiKey, RequestKind)> {
 }
 
 fn metadata_of(topic: &str) -> MetadataRequest {
-    let wanted = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
-    MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(true)
+    let wanted =
+        metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+    MetadataRequest::default()
+        .with_topics(Some(vec![wanted]))
+        .with_allow_auto_topic_creation(true)
 }

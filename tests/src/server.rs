@@ -22,14 +22,26 @@ pub fn binary() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let test = std::env::current_exe()?;
-    let profile = test.parent().and_then(Path::parent).context("a test runs in target/PROFILE/deps")?;
-    let target = profile.parent().context("a profile's folder is in the target folder")?;
-    for candidate in [profile.join("dlog"), target.join("release/dlog"), target.join("debug/dlog")] {
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .context("a test runs in target/PROFILE/deps")?;
+    let target = profile
+        .parent()
+        .context("a profile's folder is in the target folder")?;
+    for candidate in [
+        profile.join("dlog"),
+        target.join("release/dlog"),
+        target.join("debug/dlog"),
+    ] {
         if candidate.is_file() {
             return Ok(candidate);
         }
     }
-    bail!("no dlog binary in {}: `cargo build -p dlog` first, or set DLOG_BIN", target.display())
+    bail!(
+        "no dlog binary in {}: `cargo build -p dlog` first, or set DLOG_BIN",
+        target.display()
+    )
 }
 
 /// A running server. Dropped, it is killed; when the test is failing, the end of its log is shown.
@@ -59,7 +71,11 @@ impl ServerOptions {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let data_dir = data_dir.into();
         let log_dir = data_dir.parent().map(Path::to_path_buf).unwrap_or_default();
-        Self { data_dir, log_dir, args: Vec::new() }
+        Self {
+            data_dir,
+            log_dir,
+            args: Vec::new(),
+        }
     }
 
     /// Puts the server's log into another folder: its own may be full or read-only.
@@ -83,9 +99,16 @@ impl ServerOptions {
             }
         }
         command.args(&self.args);
-        let stderr = self.log_dir.join(format!("server-{}.log", rand::random::<u32>()));
-        let log = File::create(&stderr).with_context(|| format!("cannot create {}", stderr.display()))?;
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+        let stderr = self
+            .log_dir
+            .join(format!("server-{}.log", rand::random::<u32>()));
+        let log =
+            File::create(&stderr).with_context(|| format!("cannot create {}", stderr.display()))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()?;
         Ok((child, stderr))
     }
 
@@ -110,14 +133,32 @@ impl ServerOptions {
         let Ok(ready) = receiver.recv_timeout(PATIENCE) else {
             let _ = child.kill();
             let status = child.wait()?;
-            bail!("the server did not become ready ({status}):\n{}", tail(&stderr));
+            bail!(
+                "the server did not become ready ({status}):\n{}",
+                tail(&stderr)
+            );
         };
         let start_up = begin.elapsed();
-        let field = |name: &str| ready.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        let kafka = field("kafka").and_then(|list| list.split(',').next()).context("no kafka= in the ready line")?;
-        let http = field("http").and_then(|address| address.trim_start_matches("http://").parse().ok());
-        let kafka = kafka.parse().with_context(|| format!("ready line: {ready}"))?;
-        Ok(Server { child, stderr, kafka, http, start_up })
+        let field = |name: &str| {
+            ready
+                .split(' ')
+                .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        };
+        let kafka = field("kafka")
+            .and_then(|list| list.split(',').next())
+            .context("no kafka= in the ready line")?;
+        let http =
+            field("http").and_then(|address| address.trim_start_matches("http://").parse().ok());
+        let kafka = kafka
+            .parse()
+            .with_context(|| format!("ready line: {ready}"))?;
+        Ok(Server {
+            child,
+            stderr,
+            kafka,
+            http,
+            start_up,
+        })
     }
 
     /// Starts a server that is expected to refuse to; gives its exit status and its log.
@@ -168,7 +209,10 @@ impl Server {
     /// # Errors
     /// The operating system's error.
     pub fn terminate(&self) -> Result<()> {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).context("a process id")?;
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(Pid::from_raw)
+            .context("a process id")?;
         Ok(kill_process(pid, Signal::TERM)?)
     }
 
@@ -213,12 +257,17 @@ impl Server {
         let files = std::fs::read_dir(format!("/proc/{}/fd", self.pid()))?;
         // A file may be closed between listing and looking.
         let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
-        Ok(targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count())
+        Ok(targets
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count())
     }
 
     fn status_field(&self, name: &str) -> Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).context("the process has ended")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .context("the process has ended")?;
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
         Ok(kib << 10)
     }
@@ -235,7 +284,9 @@ impl Drop for Server {
 }
 
 fn tail(path: &Path) -> String {
-    let log = std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let log = std::fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
     let lines: Vec<_> = log.lines().collect();
     lines[lines.len().saturating_sub(12)..].join("\n")
 }

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpStream};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, RequestHeader, RequestKind, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, RequestHeader, RequestKind, ResponseHeader,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
 use crate::PATIENCE;
@@ -32,7 +34,12 @@ pub fn api_versions_request() -> ApiVersionsRequest {
 ///
 /// # Errors
 /// When the request cannot be said in this version.
-pub fn encode<R: Encodable>(api: ApiKey, version: i16, correlation_id: i32, request: &R) -> Result<BytesMut> {
+pub fn encode<R: Encodable>(
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    request: &R,
+) -> Result<BytesMut> {
     let mut frame = BytesMut::from(&[0; 4][..]);
     header(api, version, correlation_id).encode(&mut frame, api.request_header_version(version))?;
     request.encode(&mut frame, version)?;
@@ -43,7 +50,12 @@ pub fn encode<R: Encodable>(api: ApiKey, version: i16, correlation_id: i32, requ
 ///
 /// # Errors
 /// As [`encode`].
-pub fn encode_kind(api: ApiKey, version: i16, correlation_id: i32, request: &RequestKind) -> Result<BytesMut> {
+pub fn encode_kind(
+    api: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    request: &RequestKind,
+) -> Result<BytesMut> {
     let mut frame = BytesMut::from(&[0; 4][..]);
     header(api, version, correlation_id).encode(&mut frame, api.request_header_version(version))?;
     request.encode(&mut frame, version)?;
@@ -74,7 +86,10 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        let mut connection = Self { stream, correlation_id: 0 };
+        let mut connection = Self {
+            stream,
+            correlation_id: 0,
+        };
         connection.api_versions()?;
         Ok(connection)
     }
@@ -85,7 +100,11 @@ impl Connection {
     /// The connection ended, or the server refused.
     pub fn api_versions(&mut self) -> Result<Vec<ApiVersion>> {
         let response = self.call(3, &api_versions_request())?;
-        ensure!(response.error_code == 0, "ApiVersions: error {}", response.error_code);
+        ensure!(
+            response.error_code == 0,
+            "ApiVersions: error {}",
+            response.error_code
+        );
         Ok(response.api_keys)
     }
 
@@ -119,13 +138,27 @@ impl Connection {
     ///
     /// # Errors
     /// The connection ended, or what came is not the response.
-    pub fn receive<R: Request>(&mut self, version: i16, correlation_id: i32) -> Result<R::Response> {
-        let mut frame = self.read_frame()?.context("the server closed the connection")?;
+    pub fn receive<R: Request>(
+        &mut self,
+        version: i16,
+        correlation_id: i32,
+    ) -> Result<R::Response> {
+        let mut frame = self
+            .read_frame()?
+            .context("the server closed the connection")?;
         let header_version = <R::Response as HeaderVersion>::header_version(version);
         let header = ResponseHeader::decode(&mut frame, header_version)?;
-        ensure!(header.correlation_id == correlation_id, "{} answers {correlation_id}", header.correlation_id);
+        ensure!(
+            header.correlation_id == correlation_id,
+            "{} answers {correlation_id}",
+            header.correlation_id
+        );
         let response = R::Response::decode(&mut frame, version)?;
-        ensure!(frame.is_empty(), "{} bytes behind the response", frame.len());
+        ensure!(
+            frame.is_empty(),
+            "{} bytes behind the response",
+            frame.len()
+        );
         Ok(response)
     }
 
@@ -152,7 +185,9 @@ impl Connection {
             }
         }
         let len = i32::from_be_bytes(size);
-        let len = usize::try_from(len).ok().filter(|len| *len <= MAX_RESPONSE_BYTES);
+        let len = usize::try_from(len)
+            .ok()
+            .filter(|len| *len <= MAX_RESPONSE_BYTES);
         let mut frame = vec![0; len.with_context(|| format!("a response of {size:?} bytes"))?];
         self.stream.read_exact(&mut frame)?;
         Ok(Some(frame.into()))

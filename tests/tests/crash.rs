@@ -4,11 +4,15 @@
 //! A killed process loses nothing that it wrote (the operating system keeps it), so this holds under
 //! every flush policy; what a power loss may take is the storage engine's own test.
 
+#![allow(clippy::unwrap_used)] // A step that fails is a test that fails.
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use dlog_system_tests::produce::{IdempotentProducer, create_topic, partitions_of, read_all, value};
+use dlog_system_tests::produce::{
+    IdempotentProducer, create_topic, partitions_of, read_all, value,
+};
 use dlog_system_tests::server::{Server, ServerOptions};
 use dlog_system_tests::wire::Connection;
 use dlog_system_tests::{seed, wait_for};
@@ -48,29 +52,51 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-fn produce_until_stopped(mut producer: IdempotentProducer, shared: &Shared, seed: u64) -> IdempotentProducer {
+fn produce_until_stopped(
+    mut producer: IdempotentProducer,
+    shared: &Shared,
+    seed: u64,
+) -> IdempotentProducer {
     let mut random = StdRng::seed_from_u64(seed);
     while !shared.stop.load(Ordering::Relaxed) {
         let before = producer.acknowledged.len();
-        producer.write(random.random_range(1..20), || shared.address()).unwrap();
-        shared.acknowledged.fetch_add((producer.acknowledged.len() - before) as u64, Ordering::Relaxed);
+        producer
+            .write(random.random_range(1..20), || shared.address())
+            .unwrap();
+        shared.acknowledged.fetch_add(
+            (producer.acknowledged.len() - before) as u64,
+            Ordering::Relaxed,
+        );
     }
     producer
 }
 
 /// Kills and restarts the server each time a random number of records more was acknowledged.
-fn kill_again_and_again(server: Server, options: &ServerOptions, shared: &Shared, kills: u32, random: &mut StdRng) -> Server {
+fn kill_again_and_again(
+    server: Server,
+    options: &ServerOptions,
+    shared: &Shared,
+    kills: u32,
+    random: &mut StdRng,
+) -> Server {
     let mut server = server;
     for kill in 0..kills {
         let enough = shared.acknowledged.load(Ordering::Relaxed) + random.random_range(1..4_000);
         let reached = wait_for("more acknowledged records", || {
-            (shared.acknowledged.load(Ordering::Relaxed) >= enough || !server.is_alive()).then_some(())
+            (shared.acknowledged.load(Ordering::Relaxed) >= enough || !server.is_alive())
+                .then_some(())
         });
-        assert!(server.is_alive(), "the server ended by itself:\n{}", server.log().unwrap());
+        assert!(
+            server.is_alive(),
+            "the server ended by itself:\n{}",
+            server.log().unwrap()
+        );
         reached.unwrap();
         *shared.address.lock().unwrap() = None;
         server.kill().unwrap();
-        server = options.start().unwrap_or_else(|error| panic!("after kill {kill}: {error:#}"));
+        server = options
+            .start()
+            .unwrap_or_else(|error| panic!("after kill {kill}: {error:#}"));
         *shared.address.lock().unwrap() = Some(server.kafka);
     }
     let enough = shared.acknowledged.load(Ordering::Relaxed) + 100;
@@ -87,7 +113,11 @@ fn check(address: SocketAddr, producer: &IdempotentProducer, partition: i32) {
     let values: Vec<_> = found.iter().map(|(_, value)| value.clone()).collect();
     // The last batch may have been written without its acknowledgement having arrived.
     let acknowledged = producer.acknowledged.len();
-    assert!(values.len() >= acknowledged, "partition {partition}: {} of {acknowledged} are there", values.len());
+    assert!(
+        values.len() >= acknowledged,
+        "partition {partition}: {} of {acknowledged} are there",
+        values.len()
+    );
     for (i, (found, sent)) in values.iter().zip(&producer.acknowledged).enumerate() {
         assert_eq!(
             String::from_utf8_lossy(found),
@@ -97,10 +127,17 @@ fn check(address: SocketAddr, producer: &IdempotentProducer, partition: i32) {
     }
     for (i, extra) in values[acknowledged..].iter().enumerate() {
         let expected = value(partition, (acknowledged + i) as u64);
-        assert_eq!(String::from_utf8_lossy(extra), String::from_utf8_lossy(&expected), "partition {partition}: a record that nobody sent");
+        assert_eq!(
+            String::from_utf8_lossy(extra),
+            String::from_utf8_lossy(&expected),
+            "partition {partition}: a record that nobody sent"
+        );
     }
     for (i, offset) in producer.offsets.iter().enumerate() {
-        assert!(*offset == -1 || *offset == i as i64, "partition {partition}: record {i} was said to be at {offset}");
+        assert!(
+            *offset == -1 || *offset == i as i64,
+            "partition {partition}: record {i} was said to be at {offset}"
+        );
     }
 }
 
@@ -112,7 +149,10 @@ fn survive(flush: &str, configs: &[(&str, &str)], kills: u32) {
     let server = options.start().unwrap();
     let mut connection = Connection::open(server.kafka).unwrap();
     create_topic(&mut connection, TOPIC, PARTITIONS, configs).unwrap();
-    assert_eq!(partitions_of(&mut connection, TOPIC).unwrap(), PARTITIONS as usize);
+    assert_eq!(
+        partitions_of(&mut connection, TOPIC).unwrap(),
+        PARTITIONS as usize
+    );
     let shared = Arc::new(Shared::default());
     *shared.address.lock().unwrap() = Some(server.kafka);
     std::thread::scope(|scope| {
@@ -139,12 +179,20 @@ fn survive(flush: &str, configs: &[(&str, &str)], kills: u32) {
 #[test]
 fn fsync_always() {
     // Small segments: kills also hit rolls.
-    survive("always", &[("dlog.flush", "always"), ("segment.bytes", "1048576")], 20);
+    survive(
+        "always",
+        &[("dlog.flush", "always"), ("segment.bytes", "1048576")],
+        20,
+    );
 }
 
 #[test]
 fn fsync_by_messages() {
-    survive("messages:100", &[("dlog.flush", "messages:100"), ("segment.bytes", "1048576")], 8);
+    survive(
+        "messages:100",
+        &[("dlog.flush", "messages:100"), ("segment.bytes", "1048576")],
+        8,
+    );
 }
 
 #[test]
@@ -154,5 +202,9 @@ fn fsync_by_time() {
 
 #[test]
 fn fsync_left_to_the_operating_system() {
-    survive("os", &[("dlog.flush", "os"), ("segment.bytes", "1048576")], 8);
+    survive(
+        "os",
+        &[("dlog.flush", "os"), ("segment.bytes", "1048576")],
+        8,
+    );
 }

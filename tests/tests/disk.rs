@@ -1,6 +1,8 @@
 //! Disks and folders that refuse: full, read-only, forbidden, in use. Real file systems where root may
 //! mount them; a test that cannot run says SKIPPED with its name.
 
+#![allow(clippy::unwrap_used)] // A step that fails is a test that fails.
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,6 +12,7 @@ use dlog_system_tests::produce::{
     create_topic, offsets_of, plain_batch, produce_request, produced_at, read_all, topic_name,
 };
 use dlog_system_tests::server::{Server, ServerOptions};
+use dlog_system_tests::skip;
 use dlog_system_tests::wire::Connection;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::DeleteTopicsRequest;
@@ -35,16 +38,27 @@ impl Mount {
         std::fs::create_dir(&path).unwrap();
         let option = format!("size={size}");
         let mounted = is_root()
-            && Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(&path).status().is_ok_and(|s| s.success());
+            && Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &option, "tmpfs"])
+                .arg(&path)
+                .status()
+                .is_ok_and(|s| s.success());
         if !mounted {
-            println!("SKIPPED {test}: mounting a tmpfs needs root");
+            skip(test, "mounting a tmpfs needs root");
             return None;
         }
-        Some(Self { path, _folder: folder })
+        Some(Self {
+            path,
+            _folder: folder,
+        })
     }
 
     fn remount(&self, options: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.path).status().unwrap();
+        let status = Command::new("mount")
+            .args(["-o", &format!("remount,{options}")])
+            .arg(&self.path)
+            .status()
+            .unwrap();
         assert!(status.success(), "remount {options}");
     }
 }
@@ -63,7 +77,9 @@ fn value(n: usize) -> Vec<u8> {
 fn fill(connection: &mut Connection) -> (usize, Option<ResponseError>) {
     for n in 0..10_000 {
         let batch = plain_batch(&[value(n)]).unwrap();
-        let response = connection.call(9, &produce_request(TOPIC, 0, batch, -1)).unwrap();
+        let response = connection
+            .call(9, &produce_request(TOPIC, 0, batch, -1))
+            .unwrap();
         if let Err(error) = produced_at(&response) {
             return (n, ResponseError::try_from_code(error.0));
         }
@@ -73,7 +89,11 @@ fn fill(connection: &mut Connection) -> (usize, Option<ResponseError>) {
 
 fn check_prefix(connection: &mut Connection, acknowledged: usize) {
     let found = read_all(connection, TOPIC, 0).unwrap();
-    assert!(found.len() >= acknowledged, "{} of {acknowledged}", found.len());
+    assert!(
+        found.len() >= acknowledged,
+        "{} of {acknowledged}",
+        found.len()
+    );
     for (n, (offset, found)) in found.iter().enumerate().take(acknowledged) {
         assert_eq!(*offset, n as i64);
         assert!(*found == value(n), "record {n}");
@@ -82,7 +102,9 @@ fn check_prefix(connection: &mut Connection, acknowledged: usize) {
 
 #[test]
 fn a_full_disk_refuses_writes_serves_reads_and_resumes_when_there_is_room() {
-    let Some(mount) = Mount::new("a_full_disk", "24m") else { return };
+    let Some(mount) = Mount::new("a_full_disk", "24m") else {
+        return;
+    };
     let logs = tempfile::tempdir().unwrap();
     let options = ServerOptions::new(mount.path.join("data")).log_dir(logs.path());
     let mut server = options.start().unwrap();
@@ -97,19 +119,32 @@ fn a_full_disk_refuses_writes_serves_reads_and_resumes_when_there_is_room() {
     // Room: the server resumes by itself, on the same connection.
     mount.remount("size=48m");
     let batch = plain_batch(&[value(acknowledged)]).unwrap();
-    let response = connection.call(9, &produce_request(TOPIC, 0, batch, -1)).unwrap();
+    let response = connection
+        .call(9, &produce_request(TOPIC, 0, batch, -1))
+        .unwrap();
     let offset = produced_at(&response).expect("there is room again");
-    assert_eq!(offset, acknowledged as i64, "no hole where the disk was full");
+    assert_eq!(
+        offset, acknowledged as i64,
+        "no hole where the disk was full"
+    );
     check_prefix(&mut connection, acknowledged + 1);
-    assert!(refusal.is_some_and(|refusal| refusal.is_retriable()), "clients must try again: {refusal:?}");
+    assert!(
+        refusal.is_some_and(|refusal| refusal.is_retriable()),
+        "clients must try again: {refusal:?}"
+    );
     server.kill().unwrap();
     let server = options.start().unwrap();
-    check_prefix(&mut Connection::open(server.kafka).unwrap(), acknowledged + 1);
+    check_prefix(
+        &mut Connection::open(server.kafka).unwrap(),
+        acknowledged + 1,
+    );
 }
 
 #[test]
 fn a_full_disk_survives_a_kill_and_a_restart_and_can_be_emptied() {
-    let Some(mount) = Mount::new("a_full_disk_survives_a_kill", "16m") else { return };
+    let Some(mount) = Mount::new("a_full_disk_survives_a_kill", "16m") else {
+        return;
+    };
     let logs = tempfile::tempdir().unwrap();
     let options = ServerOptions::new(mount.path.join("data")).log_dir(logs.path());
     let server = options.start().unwrap();
@@ -122,25 +157,40 @@ fn a_full_disk_survives_a_kill_and_a_restart_and_can_be_emptied() {
     let mut connection = Connection::open(server.kafka).unwrap();
     check_prefix(&mut connection, acknowledged);
     // Deleting is how an operator makes room.
-    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name(TOPIC)]).with_timeout_ms(30_000);
+    let request = DeleteTopicsRequest::default()
+        .with_topic_names(vec![topic_name(TOPIC)])
+        .with_timeout_ms(30_000);
     let response = connection.call(5, &request).unwrap();
-    assert_eq!(response.responses[0].error_code, 0, "a topic can be deleted on a full disk");
+    assert_eq!(
+        response.responses[0].error_code, 0,
+        "a topic can be deleted on a full disk"
+    );
     create_topic(&mut connection, "after", 1, &[]).unwrap();
     let batch = plain_batch(&[b"room".to_vec()]).unwrap();
-    produced_at(&connection.call(9, &produce_request("after", 0, batch, -1)).unwrap()).unwrap();
+    produced_at(
+        &connection
+            .call(9, &produce_request("after", 0, batch, -1))
+            .unwrap(),
+    )
+    .unwrap();
     assert_eq!(offsets_of(&mut connection, "after", 0).unwrap(), (0, 1));
 }
 
 #[test]
 fn a_read_only_file_system_is_named() {
-    let Some(mount) = Mount::new("a_read_only_file_system", "16m") else { return };
+    let Some(mount) = Mount::new("a_read_only_file_system", "16m") else {
+        return;
+    };
     let logs = tempfile::tempdir().unwrap();
     let options = ServerOptions::new(mount.path.join("data")).log_dir(logs.path());
     options.start().unwrap().kill().unwrap();
     mount.remount("ro");
     let (status, log) = options.refused().unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("mounted read-only") && log.contains(&*mount.path.to_string_lossy()), "{log}");
+    assert!(
+        log.contains("mounted read-only") && log.contains(&*mount.path.to_string_lossy()),
+        "{log}"
+    );
     assert!(!log.contains("panicked"), "{log}");
     mount.remount("rw");
     options.start().expect("writable again");
@@ -155,8 +205,16 @@ fn a_forbidden_folder_is_named() {
     // Root passes every mode bit, but not the immutable attribute.
     let root = is_root();
     if root {
-        if !Command::new("chattr").arg("+i").arg(&data).status().is_ok_and(|status| status.success()) {
-            println!("SKIPPED a_forbidden_folder_is_named: root, and chattr +i does not work here");
+        if !Command::new("chattr")
+            .arg("+i")
+            .arg(&data)
+            .status()
+            .is_ok_and(|status| status.success())
+        {
+            skip(
+                "a_forbidden_folder_is_named",
+                "root is not stopped by modes, and `chattr +i` does not work here",
+            );
             return;
         }
     } else {
@@ -164,14 +222,24 @@ fn a_forbidden_folder_is_named() {
     }
     let refused = options.refused();
     if root {
-        assert!(Command::new("chattr").arg("-i").arg(&data).status().unwrap().success());
+        assert!(
+            Command::new("chattr")
+                .arg("-i")
+                .arg(&data)
+                .status()
+                .unwrap()
+                .success()
+        );
     } else {
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     let (status, log) = refused.unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains(&*data.to_string_lossy()), "{log}");
-    assert!(log.contains("check the owner and mode") || log.contains("not permitted"), "{log}");
+    assert!(
+        log.contains("check the owner and mode") || log.contains("not permitted"),
+        "{log}"
+    );
     options.start().expect("allowed again");
 }
 
@@ -182,7 +250,10 @@ fn a_data_folder_that_is_a_file_is_named() {
     std::fs::write(&data, "not a folder").unwrap();
     let (status, log) = ServerOptions::new(&data).refused().unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains(&*data.to_string_lossy()) && !log.contains("panicked"), "{log}");
+    assert!(
+        log.contains(&*data.to_string_lossy()) && !log.contains("panicked"),
+        "{log}"
+    );
     assert_eq!(std::fs::read(&data).unwrap(), b"not a folder");
 }
 
@@ -207,8 +278,13 @@ fn a_partition_of_a_running_server_is_not_opened_by_a_program() {
     let data = folder.path().join("data");
     let server = Server::start(&data).unwrap();
     assert_works(&server);
-    let error = dlog_storage::lock_dir(&dlog_storage::disk::RealDisk, &data).map(|_| ()).unwrap_err();
-    assert!(error.to_string().contains("in use by another process"), "{error}");
+    let error = dlog_storage::lock_dir(&dlog_storage::disk::RealDisk, &data)
+        .map(|_| ())
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("in use by another process"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -229,7 +305,9 @@ fn a_taken_port_is_named() {
 
 #[test]
 fn an_embedded_log_on_a_full_disk() {
-    let Some(mount) = Mount::new("an_embedded_log_on_a_full_disk", "4m") else { return };
+    let Some(mount) = Mount::new("an_embedded_log_on_a_full_disk", "4m") else {
+        return;
+    };
     let dir = mount.path.join("log");
     let log = Log::open(&dir, LogConfig::default()).unwrap();
     let mut acknowledged = 0;
@@ -243,17 +321,32 @@ fn an_embedded_log_on_a_full_disk() {
     assert!(error.is_disk_full(), "{error}");
     assert!(error.to_string().contains("free space"), "{error}");
     let check = |log: &Log, count: usize| {
-        let values: Vec<_> = log.read(0).unwrap().map(|record| record.unwrap().value.unwrap()).collect();
+        let values: Vec<_> = log
+            .read(0)
+            .unwrap()
+            .map(|record| record.unwrap().value.unwrap())
+            .collect();
         assert_eq!(values.len(), count);
-        assert!(values.iter().enumerate().all(|(n, found)| *found == value(n)));
+        assert!(
+            values
+                .iter()
+                .enumerate()
+                .all(|(n, found)| *found == value(n))
+        );
     };
     check(&log, acknowledged);
     // Reopening a full log works too.
     drop(log);
-    check(&Log::open(&dir, LogConfig::default()).unwrap(), acknowledged);
+    check(
+        &Log::open(&dir, LogConfig::default()).unwrap(),
+        acknowledged,
+    );
     mount.remount("size=8m");
     let log = Log::open(&dir, LogConfig::default()).unwrap();
-    assert_eq!(log.append(None, Some(&value(acknowledged))).unwrap(), acknowledged as i64);
+    assert_eq!(
+        log.append(None, Some(&value(acknowledged))).unwrap(),
+        acknowledged as i64
+    );
     check(&log, acknowledged + 1);
 }
 
@@ -262,6 +355,11 @@ fn assert_works(server: &Server) {
     let mut connection = Connection::open(server.kafka).unwrap();
     create_topic(&mut connection, "works", 1, &[]).unwrap();
     let batch = plain_batch(&[b"x".to_vec()]).unwrap();
-    produced_at(&connection.call(9, &produce_request("works", 0, batch, -1)).unwrap()).unwrap();
+    produced_at(
+        &connection
+            .call(9, &produce_request("works", 0, batch, -1))
+            .unwrap(),
+    )
+    .unwrap();
     assert!(!read_all(&mut connection, "works", 0).unwrap().is_empty());
 }

@@ -1,6 +1,8 @@
 //! The storage engine across real processes: a child appends and says what was acknowledged, is
 //! killed with SIGKILL at any moment, and everything it said is in the log afterwards.
 
+#![allow(clippy::unwrap_used)] // A step that fails is a test that fails.
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -16,7 +18,12 @@ const WRITERS: usize = 4;
 
 /// Small segments: kills also hit rolls and checkpoints.
 fn config(format: Format) -> LogConfig {
-    LogConfig { format, segment_bytes: 20_000, checkpoint_bytes: 4_096, ..LogConfig::default() }
+    LogConfig {
+        format,
+        segment_bytes: 20_000,
+        checkpoint_bytes: 4_096,
+        ..LogConfig::default()
+    }
 }
 
 fn format_of(name: &str) -> Format {
@@ -27,7 +34,9 @@ fn format_of(name: &str) -> Format {
 #[test]
 #[ignore = "started by the other tests as a child process"]
 fn child() {
-    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        return;
+    };
     let format = format_of(&std::env::var(FORMAT).unwrap());
     let log = Log::open(&folder, config(format)).unwrap();
     let life = std::process::id();
@@ -40,7 +49,9 @@ fn child() {
                     let value = format!("{life}-{writer}-{n}-{}", "x".repeat((n % 90) as usize));
                     let offset = log.append(None, Some(value.as_bytes())).unwrap();
                     // One write, so that lines of several threads do not mix.
-                    std::io::stdout().write_all(format!("ack {offset} {value}\n").as_bytes()).unwrap();
+                    std::io::stdout()
+                        .write_all(format!("ack {offset} {value}\n").as_bytes())
+                        .unwrap();
                 }
             });
         }
@@ -49,7 +60,13 @@ fn child() {
 
 fn start_child(folder: &Path, format: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "child",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(FOLDER, folder)
         .env(FORMAT, format)
         .stdout(Stdio::piped())
@@ -70,10 +87,16 @@ fn run_until_killed(
     while lines.read_line(&mut line).unwrap() > 0 {
         // The last line may have been cut by the kill.
         if let Some(whole) = line.strip_suffix('\n')
-            && let Some((offset, value)) = whole.strip_prefix("ack ").and_then(|ack| ack.split_once(' '))
+            && let Some((offset, value)) = whole
+                .strip_prefix("ack ")
+                .and_then(|ack| ack.split_once(' '))
         {
             let offset = offset.parse().unwrap();
-            assert_eq!(acknowledged.insert(offset, value.to_owned()), None, "offset {offset} was given twice");
+            assert_eq!(
+                acknowledged.insert(offset, value.to_owned()),
+                None,
+                "offset {offset} was given twice"
+            );
             seen += 1;
             if seen == enough {
                 child.kill().unwrap();
@@ -82,7 +105,10 @@ fn run_until_killed(
         line.clear();
     }
     child.wait().unwrap();
-    assert!(seen >= enough, "the child ended by itself after {seen} appends");
+    assert!(
+        seen >= enough,
+        "the child ended by itself after {seen} appends"
+    );
 }
 
 fn kill_again_and_again(format: &str) {
@@ -91,22 +117,37 @@ fn kill_again_and_again(format: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = BTreeMap::new();
     for life in 0..12 {
-        run_until_killed(folder.path(), format, random.random_range(1..400), &mut acknowledged);
+        run_until_killed(
+            folder.path(),
+            format,
+            random.random_range(1..400),
+            &mut acknowledged,
+        );
         // Looked at between lives, so that every recovery is checked, not only the last.
         let log = Log::open(folder.path(), config(format_of(format))).unwrap();
-        let mut next = 0;
         let mut missing = acknowledged.clone();
-        for record in log.read(0).unwrap() {
+        for (next, record) in (0..).zip(log.read(0).unwrap()) {
             let record = record.unwrap();
             assert_eq!(record.offset, next, "life {life}: a hole");
-            next += 1;
             if let Some(value) = missing.remove(&record.offset) {
-                assert_eq!(record.value.as_deref(), Some(value.as_bytes()), "life {life}: offset {}", record.offset);
+                assert_eq!(
+                    record.value.as_deref(),
+                    Some(value.as_bytes()),
+                    "life {life}: offset {}",
+                    record.offset
+                );
             }
         }
-        assert!(missing.is_empty(), "life {life}: acknowledged and lost: {:?}", missing.keys());
+        assert!(
+            missing.is_empty(),
+            "life {life}: acknowledged and lost: {:?}",
+            missing.keys()
+        );
     }
-    println!("{format}: {} acknowledged appends over 12 kills", acknowledged.len());
+    println!(
+        "{format}: {} acknowledged appends over 12 kills",
+        acknowledged.len()
+    );
 }
 
 #[test]
@@ -124,10 +165,16 @@ fn another_process_is_refused_until_the_owner_is_dead() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = start_child(folder.path(), "v2");
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().starts_with("ack ")), "the child has the folder open");
+    assert!(
+        lines.any(|line| line.unwrap().starts_with("ack ")),
+        "the child has the folder open"
+    );
     let error = Log::open(folder.path(), LogConfig::default()).unwrap_err();
     assert!(matches!(error, StorageError::Locked { .. }), "{error}");
-    assert!(error.to_string().contains("in use by another process"), "{error}");
+    assert!(
+        error.to_string().contains("in use by another process"),
+        "{error}"
+    );
     child.kill().unwrap();
     child.wait().unwrap();
     Log::open(folder.path(), LogConfig::default()).expect("the lock died with its owner");

@@ -1,18 +1,21 @@
 //! Clients that send anything but Kafka, or Kafka with lies in it: the server never dies, its memory
 //! stays bounded, it forgets them when they are gone, and a well-behaved client notices nothing.
 
+#![allow(clippy::unwrap_used)] // A step that fails is a test that fails.
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dlog_system_tests::produce::{
-    IdempotentProducer, create_topic, fetch_request, plain_batch, produce_request, produced_at, read_all,
+    IdempotentProducer, create_topic, fetch_request, plain_batch, produce_request, produced_at,
+    read_all,
 };
 use dlog_system_tests::requests::samples;
 use dlog_system_tests::server::Server;
 use dlog_system_tests::wire::{Connection, api_versions_request, encode, encode_kind};
-use dlog_system_tests::{seed, wait_for};
+use dlog_system_tests::{seed, skip, wait_for};
 use kafka_protocol::messages::{ApiKey, MetadataRequest};
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -53,9 +56,15 @@ fn under_attack(attack: impl FnOnce(&Server)) {
             std::panic::resume_unwind(panic);
         }
         assert!(producer.acknowledged.len() > 3, "the good client got on");
-        let found: Vec<_> =
-            read_all(&mut connection, GOOD, 0).unwrap().into_iter().map(|(_, value)| value).collect();
-        assert!(found == producer.acknowledged, "the good client's records are as they were");
+        let found: Vec<_> = read_all(&mut connection, GOOD, 0)
+            .unwrap()
+            .into_iter()
+            .map(|(_, value)| value)
+            .collect();
+        assert!(
+            found == producer.acknowledged,
+            "the good client's records are as they were"
+        );
     });
     assert!(server.is_alive());
     let log = server.log().unwrap();
@@ -66,14 +75,23 @@ fn under_attack(attack: impl FnOnce(&Server)) {
     let gone = wait_for("the attackers' connections to be forgotten", || {
         (server.open_sockets().ok()? <= sockets).then_some(())
     });
-    gone.unwrap_or_else(|error| panic!("{error}: {} sockets, {sockets} before", server.open_sockets().unwrap()));
+    gone.unwrap_or_else(|error| {
+        panic!(
+            "{error}: {} sockets, {sockets} before",
+            server.open_sockets().unwrap()
+        )
+    });
 }
 
 /// A plain socket that gives up soon: what the server answers is of no interest.
 fn attacker(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
     stream
 }
 
@@ -113,7 +131,12 @@ fn random_bytes() {
                 // A true size, a served API: the noise gets as far as the body.
                 let size = (bytes.len() - 4) as u32;
                 bytes[..4].copy_from_slice(&size.to_be_bytes());
-                bytes[4..8].copy_from_slice(&[0, random.random_range(0..70), 0, random.random_range(0..12)]);
+                bytes[4..8].copy_from_slice(&[
+                    0,
+                    random.random_range(0..70),
+                    0,
+                    random.random_range(0..12),
+                ]);
             }
             send_and_drain(&mut attacker(server.kafka), &bytes);
         });
@@ -129,17 +152,25 @@ fn valid_requests(address: SocketAddr) -> Vec<Vec<u8>> {
     let (mut frames, mut missing) = (Vec::new(), Vec::new());
     for api in &served {
         let key = ApiKey::try_from(api.api_key).unwrap();
-        let of_api: Vec<_> = samples.iter().filter(|(sample, _)| *sample == key).collect();
+        let of_api: Vec<_> = samples
+            .iter()
+            .filter(|(sample, _)| *sample == key)
+            .collect();
         for version in api.min_version..=api.max_version {
-            let encoded: Vec<_> =
-                of_api.iter().filter_map(|(_, request)| encode_kind(key, version, 7, request).ok()).collect();
+            let encoded: Vec<_> = of_api
+                .iter()
+                .filter_map(|(_, request)| encode_kind(key, version, 7, request).ok())
+                .collect();
             if encoded.is_empty() {
                 missing.push((key, version));
             }
             frames.extend(encoded.into_iter().map(|frame| frame.to_vec()));
         }
     }
-    assert!(missing.is_empty(), "no sample can be said in these versions, add one to requests.rs: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "no sample can be said in these versions, add one to requests.rs: {missing:?}"
+    );
     frames
 }
 
@@ -151,7 +182,13 @@ fn extremes(width: usize) -> Vec<Vec<u8>> {
         bytes[0] = first;
         bytes
     };
-    vec![with_first(0x7f, 0xff), with_first(0x80, 0), vec![0xff; width], vec![0; width], vec![0x7f; width]]
+    vec![
+        with_first(0x7f, 0xff),
+        with_first(0x80, 0),
+        vec![0xff; width],
+        vec![0; width],
+        vec![0x7f; width],
+    ]
 }
 
 #[test]
@@ -229,7 +266,9 @@ fn oversized_frames() {
         for size in [-1, i32::MIN, i32::MAX, 101 << 20] {
             for trusted in [false, true] {
                 let mut stream = attacker(server.kafka);
-                stream.set_read_timeout(Some(dlog_system_tests::PATIENCE)).unwrap();
+                stream
+                    .set_read_timeout(Some(dlog_system_tests::PATIENCE))
+                    .unwrap();
                 if trusted {
                     stream.write_all(&valid).unwrap();
                     assert!(swallow(&mut stream));
@@ -261,7 +300,13 @@ fn oversized_frames() {
 /// Raises the limit of open files as far as it goes.
 fn raise_open_files() -> u64 {
     let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
@@ -278,15 +323,25 @@ fn ten_thousand_half_open_connections() {
     const CONNECTIONS: u64 = 10_000;
     let limit = raise_open_files();
     if limit < CONNECTIONS + 500 {
-        println!("SKIPPED ten_thousand_half_open_connections: only {limit} open files are allowed here");
+        skip(
+            "ten_thousand_half_open_connections",
+            &format!("only {limit} open files are allowed here"),
+        );
         return;
     }
     under_attack(|server| {
-        let request = encode(ApiKey::Metadata, 9, 1, &MetadataRequest::default().with_topics(None)).unwrap();
+        let request = encode(
+            ApiKey::Metadata,
+            9,
+            1,
+            &MetadataRequest::default().with_topics(None),
+        )
+        .unwrap();
         let mut open = Vec::new();
         for i in 0..CONNECTIONS as usize {
             let source = Ipv4Addr::new(127, 0, 0, 2 + (i % 50) as u8);
-            let mut stream = connect_from(source, server.kafka).unwrap_or_else(|error| panic!("{i}: {error}"));
+            let mut stream =
+                connect_from(source, server.kafka).unwrap_or_else(|error| panic!("{i}: {error}"));
             // Silent, or stopped at any byte of a request.
             stream.write_all(&request[..i % request.len()]).unwrap();
             open.push(stream);
@@ -299,7 +354,10 @@ fn ten_thousand_half_open_connections() {
         })
         .unwrap();
         good_client_round_trip(server);
-        println!("{} MiB with {CONNECTIONS} connections", server.resident_bytes().unwrap() >> 20);
+        println!(
+            "{} MiB with {CONNECTIONS} connections",
+            server.resident_bytes().unwrap() >> 20
+        );
     });
 }
 
@@ -307,10 +365,19 @@ fn ten_thousand_half_open_connections() {
 fn good_client_round_trip(server: &Server) {
     let mut connection = Connection::open(server.kafka).unwrap();
     let batch = plain_batch(&[b"round trip".to_vec()]).unwrap();
-    let response = connection.call(9, &produce_request(HOSTILE, 0, batch, -1)).unwrap();
+    let response = connection
+        .call(9, &produce_request(HOSTILE, 0, batch, -1))
+        .unwrap();
     let at = produced_at(&response).unwrap();
-    let response = connection.call(11, &fetch_request(HOSTILE, 0, at, 1 << 20)).unwrap();
-    assert!(response.responses[0].partitions[0].records.as_ref().is_some_and(|records| !records.is_empty()));
+    let response = connection
+        .call(11, &fetch_request(HOSTILE, 0, at, 1 << 20))
+        .unwrap();
+    assert!(
+        response.responses[0].partitions[0]
+            .records
+            .as_ref()
+            .is_some_and(|records| !records.is_empty())
+    );
 }
 
 /// Fills a topic with a few MiB.
@@ -318,7 +385,12 @@ fn fill(server: &Server) {
     let mut connection = Connection::open(server.kafka).unwrap();
     for _ in 0..20 {
         let batch = plain_batch(&vec![vec![b'x'; 1_000]; 500]).unwrap();
-        produced_at(&connection.call(9, &produce_request(HOSTILE, 0, batch, -1)).unwrap()).unwrap();
+        produced_at(
+            &connection
+                .call(9, &produce_request(HOSTILE, 0, batch, -1))
+                .unwrap(),
+        )
+        .unwrap();
     }
 }
 
@@ -326,15 +398,29 @@ fn fill(server: &Server) {
 fn slow_readers() {
     under_attack(|server| {
         fill(server);
-        let fetch = encode(ApiKey::Fetch, 11, 1, &fetch_request(HOSTILE, 0, 0, 10 << 20)).unwrap();
-        let metadata = encode(ApiKey::Metadata, 9, 1, &MetadataRequest::default().with_topics(None)).unwrap();
+        let fetch = encode(
+            ApiKey::Fetch,
+            11,
+            1,
+            &fetch_request(HOSTILE, 0, 0, 10 << 20),
+        )
+        .unwrap();
+        let metadata = encode(
+            ApiKey::Metadata,
+            9,
+            1,
+            &MetadataRequest::default().with_topics(None),
+        )
+        .unwrap();
         let mut readers = Vec::new();
         for i in 0..200 {
             let mut stream = attacker(server.kafka);
             stream.set_nonblocking(true).unwrap();
             let request = if i % 2 == 0 { &fetch } else { &metadata };
             // Asks for more and more, and reads nothing, until the server does not take more.
-            let asked = (0..20_000).take_while(|_| stream.write(request).is_ok_and(|n| n == request.len())).count();
+            let asked = (0..20_000)
+                .take_while(|_| stream.write(request).is_ok_and(|n| n == request.len()))
+                .count();
             assert!(asked > 0);
             readers.push(stream);
         }
@@ -342,7 +428,9 @@ fn slow_readers() {
         // Some read a little at last: what they get is a response, from its beginning.
         for stream in readers.iter_mut().step_by(20) {
             stream.set_nonblocking(false).unwrap();
-            stream.set_read_timeout(Some(dlog_system_tests::PATIENCE)).unwrap();
+            stream
+                .set_read_timeout(Some(dlog_system_tests::PATIENCE))
+                .unwrap();
             let mut head = [0; 8];
             stream.read_exact(&mut head).unwrap();
             assert_eq!(head[4..], 1_i32.to_be_bytes(), "the correlation id");
@@ -354,7 +442,12 @@ fn slow_readers() {
 #[test]
 fn connections_that_come_and_go() {
     under_attack(|server| {
-        let request = encode(ApiKey::Fetch, 11, 1, &fetch_request(HOSTILE, 0, 0, 1 << 20).with_max_wait_ms(600_000));
+        let request = encode(
+            ApiKey::Fetch,
+            11,
+            1,
+            &fetch_request(HOSTILE, 0, 0, 1 << 20).with_max_wait_ms(600_000),
+        );
         let request = request.unwrap();
         let rounds: Vec<usize> = (0..3_000).collect();
         in_parallel(&rounds, |i| {
