@@ -207,6 +207,19 @@ fn statics(config: &BrokerConfig, endpoints: &[Endpoint]) -> dlog_metadata::conf
             "auto.create.topics.enable",
             config.auto_create_topics.to_string(),
         ),
+        ("max.connections", config.max_connections.to_string()),
+        (
+            "max.connections.per.ip",
+            config.max_connections_per_ip.to_string(),
+        ),
+        (
+            "max.incremental.fetch.session.cache.slots",
+            config.fetch_session_cache_slots.to_string(),
+        ),
+        (
+            "producer.id.expiration.ms",
+            config.producer_id_expiration_ms.to_string(),
+        ),
         ("num.partitions", config.num_partitions.to_string()),
         (
             "socket.request.max.bytes",

@@ -474,3 +474,77 @@ async fn metrics_count_what_happened() {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
 }
+
+/// Waits until only so many connections are left.
+async fn until_connections_are(server: &Server, count: u32) {
+    let waiting = async {
+        while server.broker.state().connections.total() > count {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .expect("the connection to end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_is_cut_off() {
+    let server = start_with(|config| config.write_timeout_ms = 100).await;
+    let mut client = server.client().await;
+    client.topic("t").await;
+    let large = "x".repeat(900_000);
+    for _ in 0..10 {
+        client.produce("t", 0, batch(&[&large])).await;
+    }
+    let mut deaf = server.client().await;
+    let mut request = fetch_request("t", Uuid::nil(), 0, 0);
+    request.topics[0].partitions[0].partition_max_bytes = 9_000_000;
+    for _ in 0..10 {
+        deaf.send(12, &request).await;
+    }
+    until_connections_are(&server, 1).await;
+    assert_eq!(client.produce("t", 0, batch(&["alive"])).await.error, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_waiting_fetch_ends_with_its_client() {
+    let server = start().await;
+    let mut witness = server.client().await;
+    witness.topic("t").await;
+    let mut leaving = server.client().await;
+    leaving
+        .send(
+            12,
+            &fetch_request("t", Uuid::nil(), 0, 0).with_max_wait_ms(i32::MAX),
+        )
+        .await;
+    drop(leaving);
+    until_connections_are(&server, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_work_are_named() {
+    let start = async |change: fn(&mut dlog_broker::BrokerConfig)| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        change(&mut config);
+        dlog_broker::Broker::start(config)
+            .await
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    assert!(start(|c| c.listeners.clear()).await.contains("listeners"));
+    assert!(start(|c| c.node_id = -1).await.contains("node_id"));
+    assert!(
+        start(|c| c.num_partitions = 0)
+            .await
+            .contains("num_partitions")
+    );
+    let unknown: fn(&mut dlog_broker::BrokerConfig) =
+        |c| drop(c.defaults.insert("log.flsh".into(), "os".into()));
+    assert!(start(unknown).await.contains("log.flsh"));
+    let wrong: fn(&mut dlog_broker::BrokerConfig) =
+        |c| drop(c.defaults.insert("log.flush".into(), "maybe".into()));
+    assert!(start(wrong).await.contains("maybe"));
+}

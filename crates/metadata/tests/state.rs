@@ -52,7 +52,7 @@ fn set(resource: ConfigResource, name: &str, value: Option<&str>) -> MetadataRec
 
 fn apply(image: &mut MetadataImage, records: &[MetadataRecord]) {
     for record in records {
-        image.apply(record).unwrap();
+        image.apply(record).expect("the record fits");
     }
 }
 
@@ -319,7 +319,7 @@ fn the_nearest_value_holds() {
                 resolved.synonyms.len(),
             )
         };
-    let mut check = |value: &str, source, places, topic: &_, image: &_, statics: &_| {
+    let check = |value: &str, source, places, topic: &_, image: &_, statics: &_| {
         assert_eq!(
             resolve(topic, image, statics),
             (Some(value.to_owned()), source, places)

@@ -1,7 +1,7 @@
 //! The broker settings that Kafka's tools show and change.
 
 use super::ConfigKind::{Boolean, Double, Int, List, Long, Password, Short, String};
-use super::Update::{ClusterWide, PerBroker, ReadOnly};
+use super::Update::{ClusterWide, ReadOnly};
 use super::{Check, ConfigDef, ConfigKind, Update};
 
 const fn def(
@@ -28,7 +28,8 @@ pub fn find(name: &str) -> Option<&'static ConfigDef> {
     BROKER_CONFIGS.iter().find(|def| def.name == name)
 }
 
-/// All broker settings, by name.
+/// All broker settings, by name. What can be changed while the server runs takes effect at once; the
+/// rest is read-only, also where Kafka could change it.
 pub static BROKER_CONFIGS: &[ConfigDef] = &[
     def(
         "advertised.listeners",
@@ -51,7 +52,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("10"),
         Check::AtLeast(1),
-        ClusterWide,
+        ReadOnly,
         "Threads for background work.",
     ),
     def(
@@ -227,7 +228,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("1"),
         Check::AtLeast(0),
-        ClusterWide,
+        ReadOnly,
         "Threads that compact.",
     ),
     def(
@@ -411,7 +412,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("2147483647"),
         Check::AtLeast(0),
-        ClusterWide,
+        ReadOnly,
         "Most connections accepted in a second.",
     ),
     def(
@@ -419,7 +420,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("2147483647"),
         Check::AtLeast(0),
-        ClusterWide,
+        ReadOnly,
         "Most connections at any time.",
     ),
     def(
@@ -427,7 +428,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("2147483647"),
         Check::AtLeast(0),
-        ClusterWide,
+        ReadOnly,
         "Most connections from one address.",
     ),
     def(
@@ -467,7 +468,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("8"),
         Check::AtLeast(1),
-        ClusterWide,
+        ReadOnly,
         "Threads that Kafka uses for requests; here the number of cores decides.",
     ),
     def(
@@ -475,7 +476,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("3"),
         Check::AtLeast(1),
-        ClusterWide,
+        ReadOnly,
         "Threads that Kafka uses for the network; here the number of cores decides.",
     ),
     def(
@@ -491,7 +492,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("2"),
         Check::AtLeast(1),
-        ClusterWide,
+        ReadOnly,
         "Threads that open partitions at start.",
     ),
     def(
@@ -499,7 +500,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("1"),
         Check::Any,
-        ClusterWide,
+        ReadOnly,
         "Threads that fetch from leaders.",
     ),
     def(
@@ -539,7 +540,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Int,
         Some("86400000"),
         Check::AtLeast(1),
-        ClusterWide,
+        ReadOnly,
         "Producer ids unused for this long are forgotten, in ms.",
     ),
     def(
@@ -603,7 +604,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         Password,
         None,
         Check::Any,
-        PerBroker,
+        ReadOnly,
         "Password of the key store.",
     ),
     def(

@@ -285,3 +285,87 @@ impl FetchSessions {
         id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(index: i32) -> Wanted {
+        Wanted {
+            topic: TopicKey::Id(uuid::Uuid::from_u128(1)),
+            index,
+            current_leader_epoch: -1,
+            last_fetched_epoch: -1,
+            offset: 0,
+            max_bytes: 100,
+        }
+    }
+
+    fn nothing() -> Evaluation {
+        Evaluation::of(
+            &[],
+            super::super::read::Limits {
+                max_bytes: 0,
+                min_bytes: 0,
+            },
+        )
+    }
+
+    fn begin(sessions: &FetchSessions, now_ms: i64) -> i32 {
+        let plan = sessions.plan(
+            0,
+            INITIAL_EPOCH,
+            true,
+            vec![wanted(0), wanted(1)],
+            &[],
+            now_ms,
+        );
+        sessions.settle(plan.unwrap(), nothing(), now_ms).session_id
+    }
+
+    #[test]
+    fn sessions_are_bounded_and_idle_ones_make_room() {
+        let sessions = FetchSessions::new(32, 1000);
+        let first: Vec<i32> = (0..500).map(|_| begin(&sessions, 0)).collect();
+        assert!(sessions.count() <= 32);
+        assert!(
+            first.contains(&NO_SESSION),
+            "fetching goes on without a session"
+        );
+        let later: Vec<i32> = (0..500).map(|_| begin(&sessions, 5000)).collect();
+        assert!(
+            later.iter().any(|id| *id != NO_SESSION),
+            "sessions unused for long make room"
+        );
+        assert!(sessions.count() <= 32);
+        assert_eq!(begin(&FetchSessions::new(0, 1000), 0), NO_SESSION);
+    }
+
+    #[test]
+    fn a_session_follows_its_epochs_and_rotates_its_partitions() {
+        let sessions = FetchSessions::new(16, 1000);
+        let id = begin(&sessions, 0);
+        let order = |epoch, wanted, forgotten: &[(TopicKey, i32)]| {
+            let plan = sessions.plan(id, epoch, true, wanted, forgotten, 0)?;
+            Ok::<_, ResponseError>(plan.wanted().iter().map(|w| w.index).collect::<Vec<_>>())
+        };
+        assert_eq!(order(1, vec![], &[]), Ok(vec![0, 1]));
+        assert_eq!(
+            order(1, vec![], &[]),
+            Err(ResponseError::InvalidFetchSessionEpoch)
+        );
+        assert_eq!(order(2, vec![wanted(2)], &[]), Ok(vec![1, 2, 0]));
+        assert_eq!(
+            order(3, vec![], &[(wanted(1).topic, 1)]).map(|order| order.len()),
+            Ok(2)
+        );
+        let by_name = sessions.plan(id, 4, false, vec![], &[], 0);
+        assert_eq!(by_name.err(), Some(ResponseError::FetchSessionTopicIdError));
+        let forget = [(wanted(0).topic, 0), (wanted(2).topic, 2)];
+        assert_eq!(order(4, vec![], &forget), Ok(vec![]));
+        assert_eq!(
+            order(5, vec![], &[]),
+            Err(ResponseError::FetchSessionIdNotFound)
+        );
+    }
+}

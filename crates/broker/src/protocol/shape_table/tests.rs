@@ -151,6 +151,15 @@ fn every_served_request_has_a_shape() {
 }
 
 #[test]
+fn the_served_table_is_sorted_and_names_no_api_twice() {
+    let keys: Vec<i16> = crate::protocol::served::SERVED
+        .iter()
+        .map(|s| s.api as i16)
+        .collect();
+    assert!(keys.windows(2).all(|pair| pair[0] < pair[1]), "{keys:?}");
+}
+
+#[test]
 fn what_the_walk_accepts_the_decoder_reads_to_the_end() {
     for (api, version, shape) in known() {
         for seed in 0..20 {
