@@ -3,8 +3,10 @@
 //! One module per command. [`steps`] runs what a command consists of, says what it does, and ends
 //! with a summary; a command fails when one of its steps does, but runs the others first.
 
+mod compat;
 mod deny;
 mod docs;
+mod kafka;
 mod lint;
 mod steps;
 mod test;
@@ -31,6 +33,10 @@ enum Command {
     Lint,
     /// Brings the parts of the documents that are made from the code up to date.
     Docs,
+    /// Runs real Kafka clients against the server, or against a real Kafka.
+    Compat(compat::CompatOptions),
+    /// Runs a real Kafka in the foreground.
+    Kafka(kafka::KafkaOptions),
     /// Checks licences, banned and duplicate crates and their sources against deny.toml.
     Deny,
     /// Everything that must pass before a change is merged: test --all, then lint.
@@ -51,6 +57,8 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&mut steps, &options),
         Command::Lint => lint::run(&mut steps),
         Command::Docs => steps.step("documents", docs::write),
+        Command::Compat(options) => compat::run(&mut steps, &options),
+        Command::Kafka(options) => steps.step("kafka", |root| kafka::run(root, &options)),
         Command::Deny => deny::run(&mut steps),
         Command::Ci => {
             test::run(&mut steps, &test::TestOptions { all: true });
