@@ -1,5 +1,6 @@
 //! An idempotent producer that goes on through crashes of the server, and reading a partition back.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -188,34 +189,39 @@ impl IdempotentProducer {
         })
     }
 
-    /// Writes `count` values and returns once they are acknowledged. `address` gives where the server
-    /// is now, or `None` when the test is to end.
+    /// Writes a batch of `count` values and returns once they are acknowledged. `address` gives where
+    /// the server is now, or `None` when the test is to end.
     ///
     /// # Errors
     /// The server answered with an error that a retry does not mend.
     pub fn write(
         &mut self,
         count: usize,
+        address: impl FnMut() -> Option<SocketAddr>,
+    ) -> Result<()> {
+        self.write_in_flight(&[count], address)
+    }
+
+    /// As [`Self::write`], with a batch of each size in flight at the same time.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn write_in_flight(
+        &mut self,
+        counts: &[usize],
         mut address: impl FnMut() -> Option<SocketAddr>,
     ) -> Result<()> {
-        let values: Vec<Vec<u8>> = (0..count as u64)
-            .map(|i| value(self.partition, self.next_value + i))
-            .collect();
-        let mut builder =
-            BatchBuilder::new().producer(self.producer_id, self.epoch, self.next_sequence);
-        for value in &values {
-            builder.push(1_700_000_000_000, None, Some(value), &[])?;
+        let mut pending = VecDeque::new();
+        for count in counts {
+            pending.push_back(self.next_batch(*count)?);
         }
-        let request = produce_request(&self.topic, self.partition, builder.build()?, -1);
-        let base = loop {
+        while !pending.is_empty() {
             let Some(address) = address() else {
                 return Ok(());
             };
-            match self.attempt(address, &request) {
-                Ok(Ok(base)) => break base,
-                Ok(Err(error)) => match ResponseError::try_from_code(error.0) {
-                    // An earlier attempt was written, but its answer got lost.
-                    Some(ResponseError::DuplicateSequenceNumber) => break -1,
+            match self.attempt(address, &mut pending) {
+                Ok(None) => {}
+                Ok(Some(error)) => match ResponseError::try_from_code(error.0) {
                     Some(retriable) if retriable.is_retriable() => self.connection = None,
                     _ => bail!("partition {}: {error}", self.partition),
                 },
@@ -225,28 +231,70 @@ impl IdempotentProducer {
                     std::thread::sleep(std::time::Duration::from_millis(5));
                 }
             }
-        };
-        self.offsets
-            .extend((0..count as i64).map(|i| if base < 0 { -1 } else { base + i }));
-        self.acknowledged.extend(values);
-        self.next_value += count as u64;
-        self.next_sequence += count as i32;
+        }
         Ok(())
     }
 
+    fn next_batch(&mut self, count: usize) -> Result<Unacknowledged> {
+        let values: Vec<Vec<u8>> = (0..count as u64)
+            .map(|i| value(self.partition, self.next_value + i))
+            .collect();
+        let mut builder =
+            BatchBuilder::new().producer(self.producer_id, self.epoch, self.next_sequence);
+        for value in &values {
+            builder.push(1_700_000_000_000, None, Some(value), &[])?;
+        }
+        self.next_value += count as u64;
+        self.next_sequence += count as i32;
+        let request = produce_request(&self.topic, self.partition, builder.build()?, -1);
+        Ok(Unacknowledged { request, values })
+    }
+
+    /// Sends all that is pending, in order, and takes away what is acknowledged; the server's error
+    /// about the first batch that was refused.
     fn attempt(
         &mut self,
         address: SocketAddr,
-        request: &ProduceRequest,
-    ) -> Result<Result<i64, ProduceError>> {
+        pending: &mut VecDeque<Unacknowledged>,
+    ) -> Result<Option<ProduceError>> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => Connection::open(address)?,
         };
-        let response = connection.call(9, request)?;
+        let mut ids = Vec::new();
+        for batch in pending.iter() {
+            ids.push(connection.send(9, &batch.request)?);
+        }
+        for id in ids {
+            let response = connection.receive::<ProduceRequest>(9, id)?;
+            let base = match produced_at(&response) {
+                Ok(base) => base,
+                // An earlier attempt was written, but its answer got lost.
+                Err(ProduceError(code)) if code == DUPLICATE => -1,
+                // Those behind it are out of sequence now; the connection is of no more use.
+                Err(error) => return Ok(Some(error)),
+            };
+            let Some(batch) = pending.pop_front() else {
+                break;
+            };
+            let count = batch.values.len() as i64;
+            self.offsets
+                .extend((0..count).map(|i| if base < 0 { -1 } else { base + i }));
+            self.acknowledged.extend(batch.values);
+        }
         self.connection = Some(connection);
-        Ok(produced_at(&response))
+        Ok(None)
     }
+}
+
+/// The error code of a batch that the log has already.
+const DUPLICATE: i16 = 46;
+
+/// A batch that is sent until it is acknowledged.
+#[derive(Debug)]
+struct Unacknowledged {
+    request: ProduceRequest,
+    values: Vec<Vec<u8>>,
 }
 
 /// First offset and the offset behind the last record of a partition.

@@ -60,8 +60,12 @@ fn produce_until_stopped(
     let mut random = StdRng::seed_from_u64(seed);
     while !shared.stop.load(Ordering::Relaxed) {
         let before = producer.acknowledged.len();
+        // Up to five batches in flight, as clients have them.
+        let counts: Vec<usize> = (0..random.random_range(1..=5))
+            .map(|_| random.random_range(1..12))
+            .collect();
         producer
-            .write(random.random_range(1..20), || shared.address())
+            .write_in_flight(&counts, || shared.address())
             .unwrap();
         shared.acknowledged.fetch_add(
             (producer.acknowledged.len() - before) as u64,
