@@ -51,8 +51,7 @@ impl Broker {
     pub async fn start(config: BrokerConfig) -> Result<Self> {
         check(&config)?;
         crate::protocol::shape::prepare();
-        let open_files = listener::raise_open_file_limit();
-        tracing::debug!(open_files, "limit of open files");
+        let config = reserve_files(config, listener::raise_open_file_limit());
         // Ports are taken first, so that a second server on them fails before it touches the data.
         let listeners: Vec<BoundListener> = config
             .listeners
@@ -142,6 +141,20 @@ impl Broker {
             source: std::io::Error::other(error),
         })?
     }
+}
+
+/// Keeps connections from taking the file descriptors that the logs need: a quarter stays theirs.
+fn reserve_files(mut config: BrokerConfig, open_files: u64) -> BrokerConfig {
+    let for_connections = u32::try_from(open_files - open_files / 4).unwrap_or(u32::MAX);
+    if for_connections < config.max_connections {
+        tracing::info!(
+            open_files,
+            max_connections = for_connections,
+            "fewer connections than set: raise the limit of open files"
+        );
+        config.max_connections = for_connections;
+    }
+    config
 }
 
 fn check(config: &BrokerConfig) -> Result<()> {

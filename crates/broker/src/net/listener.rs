@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dlog_metadata::Endpoint;
@@ -100,6 +100,7 @@ pub fn raise_open_file_limit() -> u64 {
 pub struct ConnectionCounts {
     inner: Mutex<Counts>,
     last_id: AtomicU64,
+    last_warning_ms: AtomicI64,
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +145,16 @@ impl ConnectionCounts {
     /// Connections at this moment.
     pub fn total(&self) -> u32 {
         self.inner.lock().total
+    }
+
+    /// Whether a refusal may be logged: once a second, so that a flood of connections is none of logs.
+    fn may_warn(&self, now_ms: i64) -> bool {
+        let last = self.last_warning_ms.load(Ordering::Relaxed);
+        (now_ms - last).abs() >= 1000
+            && self
+                .last_warning_ms
+                .compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     fn next_id(&self) -> u64 {
@@ -213,8 +224,10 @@ fn admit(
     let permit = match state.connections.admit(peer.ip(), &state.config) {
         Ok(permit) => permit,
         Err(limit) => {
-            tracing::warn!(%peer, limit, "connection refused");
             state.metrics.connection_refused();
+            if state.connections.may_warn(state.now_ms()) {
+                tracing::warn!(%peer, limit, "connections are refused");
+            }
             return;
         }
     };

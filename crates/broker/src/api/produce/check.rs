@@ -78,6 +78,13 @@ pub(super) struct Checked {
     pub(super) records: u64,
 }
 
+/// Whether batches of the topic may have to be decompressed or compressed.
+pub(super) fn looks_inside(settings: &TopicSettings) -> bool {
+    settings.compression.is_some()
+        || settings.log.cleanup.compact
+        || settings.timestamp_before_max_ms != i64::MAX
+}
+
 /// Checks what a producer sent for one partition: exactly one batch v2 that keeps the topic's rules.
 pub(super) fn check(
     records: Option<Bytes>,

@@ -18,6 +18,8 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use super::Context;
 use crate::error::storage_error_code;
 use crate::net::reply::{Outcome, Reply};
@@ -83,6 +85,15 @@ pub fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError>
             Reply::default()
         })
     })))
+}
+
+/// Decompressing and compressing take long: the other tasks of this worker move to another one. The
+/// order of a connection's appends is kept, since its task waits here.
+fn without_holding_up_others<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
 }
 
 /// A reason to refuse every batch of the request.
@@ -226,7 +237,12 @@ impl Appending<'_> {
             );
             return Err(Refusal::new(ResponseError::NotEnoughReplicas, message));
         }
-        let batch = check::check(data.records, self.ctx.version, &settings, self.now_ms)?;
+        let checking = || check::check(data.records, self.ctx.version, &settings, self.now_ms);
+        let batch = if check::looks_inside(&settings) {
+            without_holding_up_others(checking)
+        } else {
+            checking()
+        }?;
         let (bytes, records) = (batch.bytes.len(), batch.records);
         let appended = self.append(partition, batch.bytes, settings.timestamp_type)?;
         topic.metrics.bytes_in.inc_by(bytes as u64);
