@@ -52,6 +52,11 @@ impl Steps {
         }
     }
 
+    /// The folder of the workspace.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Runs a step that passes or fails.
     pub fn step(&mut self, name: &str, step: impl FnOnce(&Path) -> Result<()>) {
         self.record(name, |root| step(root).map(|()| Outcome::Passed));

@@ -1,7 +1,11 @@
-//! `cargo xtask test`: builds everything, then unit, documentation, property and system tests.
+//! `cargo xtask test`: builds everything, runs unit, documentation, property and system tests, then
+//! the real clients that can run on this machine.
+
+use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::compat::{self, Against, CompatOptions};
 use crate::steps::{Steps, cargo};
 
 /// Options of `cargo xtask test`.
@@ -13,7 +17,7 @@ pub struct TestOptions {
 }
 
 /// Runs all tests. The tests' own output stays visible.
-pub fn run(steps: &mut Steps, _options: &TestOptions) {
+pub fn run(steps: &mut Steps, options: &TestOptions) {
     // The system tests start the program; it must be there, and be this version, before they do.
     steps.step("build", |root| {
         cargo(root, &["build", "--workspace", "--locked"], &[])
@@ -28,4 +32,22 @@ pub fn run(steps: &mut Steps, _options: &TestOptions) {
             &[],
         )
     });
+    let clients = CompatOptions {
+        against: Against::Dlog,
+        bootstrap: None,
+        dlog: Some(built_program(steps)),
+        only: Vec::new(),
+        all: options.all,
+        write: false,
+    };
+    compat::run(steps, &clients);
+}
+
+/// The program that the first step built; building it again with optimisation would take longer than
+/// the clients do.
+fn built_program(steps: &Steps) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    target
+        .unwrap_or_else(|| steps.root().join("target"))
+        .join("debug/dlog")
 }
