@@ -97,7 +97,7 @@ impl GroupCoordinator {
         let ids: Vec<_> = with_members.map(|group| group.id.clone()).collect();
         for group_id in ids {
             self.with_group(&group_id, now_ms, out, |group, step| {
-                group.finish_loading(step)
+                group.finish_loading(step);
             });
         }
     }

@@ -92,7 +92,7 @@ impl GroupCoordinator {
             return;
         }
         self.with_group(&group_id, now_ms, out, |group, step| {
-            group.join(request, token, step)
+            group.join(request, token, step);
         });
     }
 
@@ -143,7 +143,7 @@ impl GroupCoordinator {
         }
         let group_id = request.group_id.clone();
         self.with_group(&group_id, now_ms, out, |group, step| {
-            group.sync(request, token, step)
+            group.sync(request, token, step);
         });
     }
 

@@ -19,21 +19,21 @@ impl GroupCoordinator {
     pub fn commit_offsets(
         &mut self,
         now_ms: i64,
-        request: OffsetCommit,
+        request: &OffsetCommit,
         token: Token,
         out: &mut Vec<Effect>,
     ) {
-        if let Err(error) = self.admit_commit(&request, now_ms) {
-            let results = results_of(&request, |_| Some(error));
+        if let Err(error) = self.admit_commit(request, now_ms) {
+            let results = results_of(request, |_| Some(error));
             self.step(now_ms, out)
                 .reply(token, Reply::OffsetCommit(results));
             return;
         }
-        let results = results_of(&request, |partition| {
+        let results = results_of(request, |partition| {
             let fits = self.metadata_fits(&partition.metadata);
             (!fits).then_some(GroupError::OffsetMetadataTooLarge)
         });
-        let (changes, records) = self.commit_records(&request, &results, now_ms);
+        let (changes, records) = self.commit_records(request, &results, now_ms);
         let group_id = request.group_id.as_str();
         self.with_group(group_id, now_ms, out, |group, step| {
             if records.is_empty() {

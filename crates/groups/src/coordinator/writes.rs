@@ -36,7 +36,7 @@ impl GroupCoordinator {
             }
             Purpose::ReplaceStatic(replacement) => {
                 self.with_group(&group_id, now_ms, out, |group, step| {
-                    group.finish_replacement(*replacement, result, step);
+                    group.finish_replacement(write, *replacement, result, step);
                 });
             }
             Purpose::Offsets { changes, then } => {

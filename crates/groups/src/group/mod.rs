@@ -86,6 +86,8 @@ pub(crate) struct Group {
     sync_deadline_ms: Option<i64>,
     /// The leader's assignments of this generation, on their way to the log.
     assignment_write: Option<WriteId>,
+    /// The latest write of the group's record.
+    latest_write: Option<WriteId>,
     /// Topics of the members' subscriptions; `None` when they cannot be read.
     subscribed: Option<BTreeSet<String>>,
     rebalance_reason: Option<String>,
@@ -118,6 +120,7 @@ impl Group {
             join_phase: None,
             sync_deadline_ms: None,
             assignment_write: None,
+            latest_write: None,
             subscribed: None,
             rebalance_reason: None,
             offsets: Offsets::default(),

@@ -139,8 +139,7 @@ impl Group {
         self.read_subscriptions();
         if self.members.is_empty() {
             self.enter(GroupState::Empty, step.now_ms);
-            let records = vec![self.record(None)];
-            step.persist(&self.id, records, Purpose::Empty);
+            self.write_record(None, Purpose::Empty, step);
         } else {
             self.enter(GroupState::CompletingRebalance, step.now_ms);
             self.announce_generation(step);

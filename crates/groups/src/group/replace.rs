@@ -2,7 +2,7 @@
 //! takes the place of its former self. In a stable group whose protocol does not change by it, no
 //! rebalance is needed; the new member id is written to the log first.
 
-use crate::api::{JoinGroup, Reply, Token};
+use crate::api::{JoinGroup, Reply, Token, WriteId};
 use crate::error::{GroupError, PersistError};
 use crate::step::{Purpose, StaticReplacement, Step};
 
@@ -36,9 +36,8 @@ impl Group {
                 before,
                 supports_skipping_assignment: request.supports_skipping_assignment,
             };
-            let records = vec![self.record(None)];
             let purpose = Purpose::ReplaceStatic(Box::new(replacement));
-            step.persist(&self.id, records, purpose);
+            self.write_record(None, purpose, step);
             return;
         }
         // Also while the leader computes an assignment: it may contain the old id.
@@ -67,6 +66,7 @@ impl Group {
     /// meanwhile, it has answered, or will answer, the join.
     pub(crate) fn finish_replacement(
         &mut self,
+        write: WriteId,
         replacement: StaticReplacement,
         result: Result<(), PersistError>,
         step: &mut Step<'_>,
@@ -83,6 +83,10 @@ impl Group {
         self.refresh_session(new_id, step.now_ms);
         if let Err(error) = result {
             step.refuse_join(replacement.token, error.for_group(), "");
+            if self.latest_write != Some(write) {
+                // A later record names the new id already. The client will come again.
+                return;
+            }
             self.update_member(new_id, replacement.before);
             self.rename_member(new_id, &replacement.old_member_id);
             return;

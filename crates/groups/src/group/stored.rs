@@ -4,17 +4,29 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::api::{GroupRecord, Protocol, Reply};
+use crate::api::{GroupRecord, Protocol, Reply, WriteId};
 use crate::codec::{GroupMetadataValue, RecordKey, StoredMember};
 use crate::error::GroupError;
-use crate::step::Step;
+use crate::step::{Purpose, Step};
 
 use super::member::{Member, MemberUpdate};
 use super::{Group, GroupState, MemberId};
 
 impl Group {
-    /// The group's record, with the members' present assignments or with these.
-    pub(super) fn record(&self, assignments: Option<&BTreeMap<MemberId, Bytes>>) -> GroupRecord {
+    /// Writes the group's record, with the members' present assignments or with these.
+    pub(super) fn write_record(
+        &mut self,
+        assignments: Option<&BTreeMap<MemberId, Bytes>>,
+        purpose: Purpose,
+        step: &mut Step<'_>,
+    ) -> WriteId {
+        let records = vec![self.record(assignments)];
+        let write = step.persist(&self.id, records, purpose);
+        self.latest_write = Some(write);
+        write
+    }
+
+    fn record(&self, assignments: Option<&BTreeMap<MemberId, Bytes>>) -> GroupRecord {
         let protocol = self.protocol.as_deref().unwrap_or_default();
         let members = self.members.values().map(|member| StoredMember {
             member_id: member.id.to_string(),

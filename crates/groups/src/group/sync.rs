@@ -78,12 +78,12 @@ impl Group {
                 *slot = assignment;
             }
         }
-        let records = vec![self.record(Some(&assignments))];
+        let stored = assignments.clone();
         let purpose = Purpose::Assign {
             generation: self.generation,
             assignments,
         };
-        self.assignment_write = Some(step.persist(&self.id, records, purpose));
+        self.assignment_write = Some(self.write_record(Some(&stored), purpose, step));
     }
 
     /// The leader's assignments are in the log, or could not be written. When another rebalance

@@ -10,18 +10,19 @@ impl Group {
     pub(crate) fn tick(&mut self, step: &mut Step<'_>) {
         self.expire_pending(step);
         self.expire_sessions(step);
+        // Before the joins: a generation that begins now has all its time to sync.
+        if self
+            .sync_deadline_ms
+            .is_some_and(|deadline_ms| deadline_ms <= step.now_ms)
+        {
+            self.sync_deadline_passed(step);
+        }
         if self
             .join_phase
             .as_ref()
             .is_some_and(|phase| phase.deadline_ms <= step.now_ms)
         {
             self.join_deadline_passed(step);
-        }
-        if self
-            .sync_deadline_ms
-            .is_some_and(|deadline_ms| deadline_ms <= step.now_ms)
-        {
-            self.sync_deadline_passed(step);
         }
         self.deadline_hint_ms = self.find_deadline();
     }
