@@ -26,7 +26,11 @@ pub(super) fn repair_index(args: &RepairIndexArgs, out: &mut impl Write) -> Resu
             json!({ "segments": segments, "damaged": damaged })
         )?;
     } else {
-        writeln!(out, "the indexes of {segments} segments are new")?;
+        writeln!(
+            out,
+            "indexes made anew for {}",
+            render::count(segments as u64, "segment")
+        )?;
         list_damage(&damaged, out)?;
     }
     Ok(damaged.is_empty())
@@ -63,9 +67,9 @@ pub(super) fn convert(args: &ConvertArgs, out: &mut impl Write) -> Result<bool> 
     } else {
         writeln!(
             out,
-            "{} segments with {} records converted: {} before, {} after",
-            sum.segments,
-            sum.records,
+            "converted {} with {}: {} before, {} after",
+            render::count(sum.segments as u64, "segment"),
+            render::count(sum.records, "record"),
             render::bytes(sum.bytes_before),
             render::bytes(sum.bytes_after)
         )?;

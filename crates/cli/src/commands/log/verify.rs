@@ -93,8 +93,9 @@ fn table(reports: &[SegmentReport], seconds: f64, out: &mut impl Write) -> Resul
     };
     writeln!(
         out,
-        "{} segments, {records} records, {} in {seconds:.2} s ({}/s): {verdict}",
-        reports.len(),
+        "{}, {}, {} in {seconds:.2} s ({}/s): {verdict}",
+        render::count(reports.len() as u64, "segment"),
+        render::count(records, "record"),
         render::bytes(bytes),
         render::bytes((bytes as f64 / seconds.max(1e-6)) as u64)
     )?;
