@@ -97,9 +97,9 @@ fn announce(broker: &Broker, console: Option<&Console>) -> anyhow::Result<()> {
     if out.is_terminal() {
         let first = kafka.first().map_or("", String::as_str);
         line += &format!(
-            "\nIn another terminal:\n  \
-             dlog produce greetings --bootstrap {first}   # each line becomes a record; end with Ctrl-D\n  \
-             dlog consume greetings --bootstrap {first} --from beginning\n\
+            "\nIn another terminal, with kcat or any other Kafka client:\n  \
+             echo hello | kcat -P -b {first} -t greetings\n  \
+             kcat -C -b {first} -t greetings -o beginning -e\n\
              Stop with Ctrl-C.\n"
         );
     }
