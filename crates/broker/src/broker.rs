@@ -77,6 +77,8 @@ impl Broker {
                 stop.clone(),
             ));
         }
+        let warming = state.clone();
+        tasks.spawn(async move { warming.groups.warm_up(&warming).await });
         let upkeep = Mutex::new(Some(upkeep));
         Ok(Self {
             state,

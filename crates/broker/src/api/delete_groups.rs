@@ -1,30 +1,19 @@
 //! DeleteGroups (key 42): empty groups with their offsets.
 
+use dlog_groups::{GroupError, Reply};
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 
 use super::Context;
-use crate::groups::machine::{GroupError, Reply};
 
 /// Answers DeleteGroups.
 pub async fn handle(ctx: &Context, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::with_capacity(request.groups_names.len());
     for group_id in request.groups_names {
-        let error = match ctx.state.groups.shard(&ctx.state, &group_id).await {
-            Ok(shard) => {
-                let answer = shard
-                    .ask(&ctx.state, |groups, token| {
-                        groups.delete_group(&group_id, token);
-                    })
-                    .await;
-                match answer {
-                    Some(Reply::Deleted(error)) => error,
-                    _ => Some(GroupError::CoordinatorNotAvailable),
-                }
-            }
-            Err(_) => Some(GroupError::CoordinatorNotAvailable),
-        };
-        let code = error.map_or(0, GroupError::code);
+        let code = delete(ctx, &group_id)
+            .await
+            .err()
+            .map_or(0, GroupError::code);
         results.push(
             DeletableGroupResult::default()
                 .with_group_id(group_id)
@@ -32,4 +21,15 @@ pub async fn handle(ctx: &Context, request: DeleteGroupsRequest) -> DeleteGroups
         );
     }
     DeleteGroupsResponse::default().with_results(results)
+}
+
+async fn delete(ctx: &Context, group_id: &str) -> Result<(), GroupError> {
+    let shard = ctx.state.groups.shard(&ctx.state, group_id).await?;
+    let asked = shard.ask(&ctx.state, |groups, now_ms, token, effects| {
+        groups.delete_group(now_ms, group_id, token, effects);
+    });
+    match asked.await? {
+        Reply::DeleteGroup(result) => result,
+        _ => Err(GroupError::UnknownServerError),
+    }
 }

@@ -1,67 +1,61 @@
 //! OffsetDelete (key 47): committed offsets of topics that the group does not read (KIP-496).
 
-use kafka_protocol::messages::offset_delete_request::OffsetDeleteRequestTopic;
+use dlog_groups::{GroupError, OffsetDelete, Reply, TopicResult};
 use kafka_protocol::messages::offset_delete_response::{
     OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
 };
-use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
+use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse, TopicName};
 
-use super::Context;
-use crate::groups::machine::api::CommitResult;
-use crate::groups::machine::{GroupError, Reply};
+use super::{Context, text};
 
 /// Answers OffsetDelete.
 pub async fn handle(ctx: &Context, request: OffsetDeleteRequest) -> OffsetDeleteResponse {
-    let refused = |error: GroupError| OffsetDeleteResponse::default().with_error_code(error.code());
-    let Ok(shard) = ctx.state.groups.shard(&ctx.state, &request.group_id).await else {
-        return refused(GroupError::CoordinatorNotAvailable);
-    };
-    let partitions: Vec<(String, i32)> = request
-        .topics
-        .iter()
-        .flat_map(|topic| {
-            topic
-                .partitions
-                .iter()
-                .map(|partition| (topic.name.to_string(), partition.partition_index))
-        })
-        .collect();
-    let group_id = request.group_id.to_string();
-    let answer = shard
-        .ask(&ctx.state, |groups, token| {
-            groups.delete_offsets(&group_id, &partitions, token);
-        })
-        .await;
-    match answer {
-        Some(Reply::Commit(result)) => {
-            let topics = request
-                .topics
-                .iter()
-                .map(|topic| topic_answer(topic, &result));
-            OffsetDeleteResponse::default().with_topics(topics.collect())
+    match delete(ctx, request).await {
+        Ok(results) => {
+            OffsetDeleteResponse::default().with_topics(results.into_iter().map(answer).collect())
         }
-        Some(Reply::Deleted(Some(error))) => refused(error),
-        _ => refused(GroupError::CoordinatorNotAvailable),
+        Err(error) => OffsetDeleteResponse::default().with_error_code(error.code()),
     }
 }
 
-fn topic_answer(
-    topic: &OffsetDeleteRequestTopic,
-    result: &CommitResult,
-) -> OffsetDeleteResponseTopic {
-    let partitions = topic.partitions.iter().map(|asked| {
-        let index = asked.partition_index;
-        let found = result
-            .iter()
-            .find(|(name, partition, _)| **name == **topic.name && *partition == index);
-        let code = found
-            .and_then(|(_, _, error)| *error)
-            .map_or(0, GroupError::code);
+async fn delete(
+    ctx: &Context,
+    request: OffsetDeleteRequest,
+) -> Result<Vec<TopicResult>, GroupError> {
+    let shard = ctx
+        .state
+        .groups
+        .shard(&ctx.state, &request.group_id)
+        .await?;
+    let delete = OffsetDelete {
+        group_id: request.group_id.to_string(),
+        topics: request
+            .topics
+            .into_iter()
+            .map(|topic| {
+                (
+                    topic.name.to_string(),
+                    topic.partitions.iter().map(|p| p.partition_index).collect(),
+                )
+            })
+            .collect(),
+    };
+    let asked = shard.ask(&ctx.state, |groups, now_ms, token, effects| {
+        groups.delete_offsets(now_ms, &delete, token, effects);
+    });
+    match asked.await? {
+        Reply::OffsetDelete(results) => results,
+        _ => Err(GroupError::UnknownServerError),
+    }
+}
+
+fn answer(topic: TopicResult) -> OffsetDeleteResponseTopic {
+    let partitions = topic.partitions.into_iter().map(|(index, error)| {
         OffsetDeleteResponsePartition::default()
             .with_partition_index(index)
-            .with_error_code(code)
+            .with_error_code(error.map_or(0, GroupError::code))
     });
     OffsetDeleteResponseTopic::default()
-        .with_name(topic.name.clone())
+        .with_name(TopicName(text(topic.topic)))
         .with_partitions(partitions.collect())
 }

@@ -1,25 +1,26 @@
 //! OffsetFetch (key 9): committed offsets of one group, or from version 8 of several (KIP-709).
 
+use std::sync::Arc;
+
+use dlog_groups::{FetchedOffset, GroupError};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
 
 use super::{Context, text};
-use crate::groups::machine::api::CommittedOffset;
-use crate::groups::machine::{Coordinator, GroupError};
 
 /// Several groups in one request from this version on.
 const SEVERAL: i16 = 8;
 /// Answers carry a leader epoch from this version on (KIP-320).
 const LEADER_EPOCH: i16 = 5;
+/// Before this version an error of the group stands at every partition.
+const GROUP_ERROR: i16 = 2;
 
 /// Topics with their partitions; `None` asks for all.
-type Asked = Option<Vec<(TopicName, Vec<i32>)>>;
-type Found = Vec<(TopicName, Vec<(i32, Option<CommittedOffset>)>)>;
+type Asked = Option<Vec<(String, Vec<i32>)>>;
 
 /// Answers OffsetFetch.
 pub async fn handle(ctx: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
@@ -30,58 +31,84 @@ pub async fn handle(ctx: &Context, request: OffsetFetchRequest) -> OffsetFetchRe
         }
         return OffsetFetchResponse::default().with_groups(groups);
     }
-    let asked = request.topics.map(|topics| {
+    let asked: Asked = request.topics.map(|topics| {
         topics
             .into_iter()
-            .map(|topic| (topic.name, topic.partition_indexes))
+            .map(|topic| (topic.name.to_string(), topic.partition_indexes))
             .collect()
     });
-    match find(ctx, &request.group_id, asked).await {
+    match find(ctx, &request.group_id, asked.as_deref()).await {
         Ok(found) => {
-            let topics = found.into_iter().map(|(name, partitions)| {
-                let partitions = partitions.into_iter().map(|(index, offset)| {
-                    let (offset, epoch, metadata) = fields(offset);
-                    OffsetFetchResponsePartition::default()
-                        .with_partition_index(index)
-                        .with_committed_offset(offset)
-                        .with_committed_leader_epoch(if ctx.version >= LEADER_EPOCH {
-                            epoch
-                        } else {
-                            -1
-                        })
-                        .with_metadata(Some(metadata))
-                });
-                OffsetFetchResponseTopic::default()
-                    .with_name(name)
-                    .with_partitions(partitions.collect())
+            let topics = by_topic(found).into_iter().map(|(name, offsets)| {
+                let partitions = offsets
+                    .into_iter()
+                    .map(|offset| partition(ctx.version, offset, 0));
+                topic(&name, partitions.collect())
             });
+            OffsetFetchResponse::default().with_topics(topics.collect())
+        }
+        Err(error) if ctx.version < GROUP_ERROR => {
+            let topics = asked
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(name, indexes)| {
+                    let missing = |index| FetchedOffset {
+                        topic: name.as_str().into(),
+                        partition: index,
+                        offset: -1,
+                        leader_epoch: -1,
+                        metadata: String::new(),
+                    };
+                    let partitions = indexes
+                        .into_iter()
+                        .map(|index| partition(ctx.version, missing(index), error.code()));
+                    topic(&name, partitions.collect())
+                });
             OffsetFetchResponse::default().with_topics(topics.collect())
         }
         Err(error) => OffsetFetchResponse::default().with_error_code(error.code()),
     }
 }
 
+fn topic(name: &str, partitions: Vec<OffsetFetchResponsePartition>) -> OffsetFetchResponseTopic {
+    OffsetFetchResponseTopic::default()
+        .with_name(TopicName(text(name)))
+        .with_partitions(partitions)
+}
+
+fn partition(version: i16, offset: FetchedOffset, error_code: i16) -> OffsetFetchResponsePartition {
+    OffsetFetchResponsePartition::default()
+        .with_partition_index(offset.partition)
+        .with_committed_offset(offset.offset)
+        .with_committed_leader_epoch(if version >= LEADER_EPOCH {
+            offset.leader_epoch
+        } else {
+            -1
+        })
+        .with_metadata(Some(text(offset.metadata)))
+        .with_error_code(error_code)
+}
+
 async fn answer_group(ctx: &Context, group: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
-    let asked = group.topics.as_ref().map(|topics| {
+    let asked: Asked = group.topics.as_ref().map(|topics| {
         topics
             .iter()
-            .map(|topic| (topic.name.clone(), topic.partition_indexes.clone()))
+            .map(|topic| (topic.name.to_string(), topic.partition_indexes.clone()))
             .collect()
     });
     let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-    match find(ctx, &group.group_id, asked).await {
+    match find(ctx, &group.group_id, asked.as_deref()).await {
         Ok(found) => {
-            let topics = found.into_iter().map(|(name, partitions)| {
-                let partitions = partitions.into_iter().map(|(index, offset)| {
-                    let (offset, epoch, metadata) = fields(offset);
+            let topics = by_topic(found).into_iter().map(|(name, offsets)| {
+                let partitions = offsets.into_iter().map(|offset| {
                     OffsetFetchResponsePartitions::default()
-                        .with_partition_index(index)
-                        .with_committed_offset(offset)
-                        .with_committed_leader_epoch(epoch)
-                        .with_metadata(Some(metadata))
+                        .with_partition_index(offset.partition)
+                        .with_committed_offset(offset.offset)
+                        .with_committed_leader_epoch(offset.leader_epoch)
+                        .with_metadata(Some(text(offset.metadata)))
                 });
                 OffsetFetchResponseTopics::default()
-                    .with_name(name)
+                    .with_name(TopicName(text(&*name)))
                     .with_partitions(partitions.collect())
             });
             answer.with_topics(topics.collect())
@@ -90,45 +117,23 @@ async fn answer_group(ctx: &Context, group: &OffsetFetchRequestGroup) -> OffsetF
     }
 }
 
-async fn find(ctx: &Context, group_id: &GroupId, asked: Asked) -> Result<Found, GroupError> {
-    let shard = ctx
-        .state
-        .groups
-        .shard(&ctx.state, group_id)
-        .await
-        .map_err(|_| GroupError::CoordinatorNotAvailable)?;
-    Ok(shard.read(|groups| match asked {
-        Some(topics) => topics
-            .into_iter()
-            .map(|(name, indexes)| {
-                let of = |index| (index, groups.offset(group_id, &name, index).cloned());
-                let partitions = indexes.into_iter().map(of).collect();
-                (name, partitions)
-            })
-            .collect(),
-        None => all(groups, group_id),
-    }))
+async fn find(
+    ctx: &Context,
+    group_id: &str,
+    asked: Option<&[(String, Vec<i32>)]>,
+) -> Result<Vec<FetchedOffset>, GroupError> {
+    let shard = ctx.state.groups.shard(&ctx.state, group_id).await?;
+    shard.read(|groups| groups.fetch_offsets(group_id, asked))
 }
 
-fn all(groups: &Coordinator, group_id: &GroupId) -> Found {
-    let mut found = Found::new();
-    for (topic, partition, offset) in groups.offsets(group_id) {
-        match found.last_mut() {
-            Some((name, partitions)) if &***name == topic => {
-                partitions.push((partition, Some(offset.clone())));
-            }
-            _ => found.push((
-                TopicName(text(topic)),
-                vec![(partition, Some(offset.clone()))],
-            )),
+/// Offsets of consecutive partitions of a topic, together.
+fn by_topic(found: Vec<FetchedOffset>) -> Vec<(Arc<str>, Vec<FetchedOffset>)> {
+    let mut topics: Vec<(Arc<str>, Vec<FetchedOffset>)> = Vec::new();
+    for offset in found {
+        match topics.last_mut() {
+            Some((name, offsets)) if *name == offset.topic => offsets.push(offset),
+            _ => topics.push((offset.topic.clone(), vec![offset])),
         }
     }
-    found
-}
-
-/// Offset, leader epoch and metadata; nothing committed is -1 without an error.
-fn fields(offset: Option<CommittedOffset>) -> (i64, i32, StrBytes) {
-    offset.map_or((-1, -1, StrBytes::new()), |offset| {
-        (offset.offset, offset.leader_epoch, text(offset.metadata))
-    })
+    topics
 }

@@ -6,22 +6,22 @@
 //! depends on the write goes on when the append is acknowledged. The topic is created, and read, when
 //! groups are first asked for.
 
-pub mod machine;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dlog_groups::{
+    Applied, Effect, GroupConfig, GroupCoordinator, GroupError, GroupRecord, PersistError, Reply,
+    Token, WriteId, partition_for_group,
+};
 use dlog_metadata::configs;
-use dlog_storage::record::BatchBuilder;
+use dlog_storage::record::{BatchBuilder, RecordError};
 use dlog_storage::{AppendMode, StorageError};
 use kafka_protocol::ResponseError;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, oneshot};
 
-use self::machine::api::OffsetsRecord;
-use self::machine::{Coordinator, Effect, GroupConfig, Reply, Token};
 use crate::partitions::Partition;
 use crate::state::BrokerState;
 use crate::topics::{NewTopic, TopicError};
@@ -32,8 +32,8 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Largest batch of records written at once, in bytes.
 const MAX_BATCH_BYTES: usize = 512 << 10;
 
-/// How often expired offsets are looked for.
-const EXPIRY_CHECK_MS: i64 = 600_000;
+/// The groups are looked at this often even when none of them asks for it, in ms.
+const LONGEST_SLEEP_MS: i64 = 600_000;
 
 /// The groups of this node.
 #[derive(Default)]
@@ -50,9 +50,11 @@ pub struct Shard {
 }
 
 struct Inner {
-    coordinator: Coordinator,
+    coordinator: GroupCoordinator,
     callers: HashMap<Token, oneshot::Sender<Reply>>,
     next_token: Token,
+    /// Of loading, carried out with the first step.
+    effects: Vec<Effect>,
 }
 
 impl Groups {
@@ -64,47 +66,42 @@ impl Groups {
         &self,
         state: &Arc<BrokerState>,
         group_id: &str,
-    ) -> Result<Arc<Shard>, ResponseError> {
+    ) -> Result<Arc<Shard>, GroupError> {
         let shards = self.all(state).await?;
-        Ok(shards[shard_index(group_id, shards.len())].clone())
+        let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
+        Ok(shards[partition_for_group(group_id, count) as usize].clone())
+    }
+
+    /// Reads the groups, if there are any, before somebody asks for one.
+    pub async fn warm_up(&self, state: &Arc<BrokerState>) {
+        if state.partitions.topic(OFFSETS_TOPIC).is_some() {
+            // Whoever asks next tries again, and hears of the error.
+            let _ = self.all(state).await;
+        }
     }
 
     /// All shards.
     ///
     /// # Errors
     /// As [`Groups::shard`].
-    pub async fn all(&self, state: &Arc<BrokerState>) -> Result<&[Arc<Shard>], ResponseError> {
+    pub async fn all(&self, state: &Arc<BrokerState>) -> Result<&[Arc<Shard>], GroupError> {
         let opened = self
             .shards
             .get_or_try_init(|| async {
                 let loading = state.clone();
                 let loaded = tokio::task::spawn_blocking(move || load(&loading)).await;
                 let shards = loaded
-                    .map_err(|_| ResponseError::CoordinatorNotAvailable)?
+                    .map_err(|_| GroupError::CoordinatorNotAvailable)?
                     .map_err(|error| {
                         tracing::error!(%error, "the offsets topic cannot be used");
-                        ResponseError::CoordinatorNotAvailable
+                        GroupError::CoordinatorNotAvailable
                     })?;
                 tokio::spawn(keep_time(state.clone()));
-                Ok::<_, ResponseError>(shards)
+                Ok::<_, GroupError>(shards)
             })
             .await?;
         Ok(opened)
     }
-}
-
-/// Which partition of the offsets topic a group is kept in: Kafka's `abs(hashCode) % partitions`.
-fn shard_index(group_id: &str, shards: usize) -> usize {
-    let hash = group_id.encode_utf16().fold(0_i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(i32::from(unit))
-    });
-    // Kafka's abs clears the sign of i32::MIN instead of overflowing.
-    let positive = if hash == i32::MIN {
-        0
-    } else {
-        hash.unsigned_abs()
-    };
-    positive as usize % shards.max(1)
 }
 
 /// The settings of groups, as the server was given them.
@@ -121,6 +118,9 @@ fn group_config(state: &BrokerState) -> GroupConfig {
     let ms = |name: &str, default: i32| {
         i32::try_from(number(name, i64::from(default))).unwrap_or(default)
     };
+    let count = |name: &str, default: usize| {
+        usize::try_from(number(name, i64::try_from(default).unwrap_or(i64::MAX))).unwrap_or(default)
+    };
     let defaults = GroupConfig::default();
     GroupConfig {
         min_session_timeout_ms: ms(
@@ -131,15 +131,21 @@ fn group_config(state: &BrokerState) -> GroupConfig {
             "group.max.session.timeout.ms",
             defaults.max_session_timeout_ms,
         ),
-        max_size: usize::try_from(number("group.max.size", i64::from(i32::MAX)))
-            .unwrap_or(defaults.max_size),
-        initial_rebalance_delay_ms: number(
+        initial_rebalance_delay_ms: ms(
             "group.initial.rebalance.delay.ms",
             defaults.initial_rebalance_delay_ms,
         ),
+        max_group_size: count("group.max.size", defaults.max_group_size),
         offsets_retention_ms: number("offsets.retention.minutes", 10_080).saturating_mul(60_000),
-        max_offset_metadata_bytes: usize::try_from(number("offset.metadata.max.bytes", 4096))
-            .unwrap_or(4096),
+        offsets_retention_check_interval_ms: number(
+            "offsets.retention.check.interval.ms",
+            defaults.offsets_retention_check_interval_ms,
+        ),
+        offset_metadata_max_bytes: count(
+            "offset.metadata.max.bytes",
+            defaults.offset_metadata_max_bytes,
+        ),
+        ..defaults
     }
 }
 
@@ -189,26 +195,38 @@ fn load_shard(
     partition: &Arc<Partition>,
     config: &GroupConfig,
 ) -> Result<Arc<Shard>, TopicError> {
-    let mut coordinator = Coordinator::new(config.clone());
+    let mut coordinator = GroupCoordinator::new(config.clone());
     let failed = |error: StorageError| {
         TopicError::new(ResponseError::CoordinatorNotAvailable, error.to_string())
     };
     // A partition that is offline answers every write with an error; its groups start anew.
     if let Ok(log) = partition.log() {
-        let now_ms = state.now_ms();
         for record in log.read(log.log_start_offset()).map_err(failed)? {
             let record = record.map_err(failed)?;
             let key = record.key.unwrap_or_default();
-            if let Err(error) = coordinator.apply_record(&key, record.value.as_deref(), now_ms) {
-                tracing::warn!(partition = partition.index, offset = record.offset, %error, "a record of the offsets topic is skipped");
+            match coordinator.apply_record(&key, record.value.as_deref()) {
+                Ok(Applied::Yes) => {}
+                Ok(Applied::OtherKind(kind)) => {
+                    tracing::debug!(
+                        partition = partition.index,
+                        offset = record.offset,
+                        kind,
+                        "a record of another kind of group is left alone"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(partition = partition.index, offset = record.offset, %error, "a record of the offsets topic is skipped");
+                }
             }
         }
-        coordinator.finish_loading();
     }
+    let mut effects = Vec::new();
+    coordinator.finish_loading(state.now_ms(), &mut effects);
     let inner = Inner {
         coordinator,
         callers: HashMap::new(),
         next_token: 0,
+        effects,
     };
     Ok(Arc::new(Shard {
         partition: partition.clone(),
@@ -218,7 +236,7 @@ fn load_shard(
 
 impl Shard {
     /// Looks at the groups.
-    pub fn read<T>(&self, f: impl FnOnce(&Coordinator) -> T) -> T {
+    pub fn read<T>(&self, f: impl FnOnce(&GroupCoordinator) -> T) -> T {
         f(&self.inner.lock().coordinator)
     }
 
@@ -226,136 +244,155 @@ impl Shard {
     pub fn step<T>(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
-        f: impl FnOnce(&mut Coordinator) -> T,
+        f: impl FnOnce(&mut GroupCoordinator, i64, &mut Vec<Effect>) -> T,
     ) -> T {
         let mut inner = self.inner.lock();
-        let result = f(&mut inner.coordinator);
-        self.carry_out(state, &mut inner);
+        let before_ms = inner.coordinator.next_deadline_ms();
+        let mut effects = std::mem::take(&mut inner.effects);
+        let result = f(&mut inner.coordinator, state.now_ms(), &mut effects);
+        self.carry_out(state, &mut inner, effects);
+        let after_ms = inner.coordinator.next_deadline_ms();
         drop(inner);
-        state.groups.sooner.notify_one();
+        if after_ms.is_some_and(|after| before_ms.is_none_or(|before| after < before)) {
+            state.groups.sooner.notify_one();
+        }
         result
     }
 
-    /// Runs a step whose answer comes later; `None` when the server stops first.
+    /// Runs a step whose answer comes later.
+    ///
+    /// # Errors
+    /// `COORDINATOR_NOT_AVAILABLE` when the server stops first.
     pub async fn ask(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
-        f: impl FnOnce(&mut Coordinator, Token),
-    ) -> Option<Reply> {
-        let answer = {
+        f: impl FnOnce(&mut GroupCoordinator, i64, Token, &mut Vec<Effect>),
+    ) -> Result<Reply, GroupError> {
+        let (caller, answer) = oneshot::channel();
+        let token = {
             let mut inner = self.inner.lock();
             inner.next_token += 1;
             let token = inner.next_token;
-            let (caller, answer) = oneshot::channel();
             inner.callers.insert(token, caller);
-            f(&mut inner.coordinator, token);
-            self.carry_out(state, &mut inner);
-            answer
+            token
         };
-        state.groups.sooner.notify_one();
+        self.step(state, |groups, now_ms, effects| {
+            f(groups, now_ms, token, effects);
+        });
+        let stopped = GroupError::CoordinatorNotAvailable;
         tokio::select! {
-            answer = answer => answer.ok(),
-            () = state.stopping.cancelled() => None,
+            answer = answer => answer.map_err(|_| stopped),
+            () = state.stopping.cancelled() => Err(stopped),
         }
     }
 
-    /// Does what the core asked for.
-    fn carry_out(self: &Arc<Self>, state: &Arc<BrokerState>, inner: &mut Inner) {
-        loop {
-            let effects = inner.coordinator.take_effects();
-            if effects.is_empty() {
-                return;
-            }
-            for effect in effects {
+    /// Does what the core asked for; what that leads to, too.
+    fn carry_out(
+        self: &Arc<Self>,
+        state: &Arc<BrokerState>,
+        inner: &mut Inner,
+        mut effects: Vec<Effect>,
+    ) {
+        while !effects.is_empty() {
+            for effect in std::mem::take(&mut effects) {
                 match effect {
-                    Effect::Reply(token, reply) => {
+                    Effect::Reply { token, reply } => {
                         // A caller that went away needs no answer.
                         if let Some(caller) = inner.callers.remove(&token) {
                             let _ = caller.send(reply);
                         }
                     }
-                    Effect::Persist { id, records } => self.write(state, inner, id, &records),
+                    Effect::Persist { write, records } => {
+                        if let Some(result) = self.write(state, write, &records) {
+                            inner.coordinator.persisted(
+                                state.now_ms(),
+                                write,
+                                result,
+                                &mut effects,
+                            );
+                        }
+                    }
                 }
             }
         }
     }
 
-    /// Appends records; the core hears about it when they are acknowledged.
+    /// Appends records. `None` when the write has still to be acknowledged: the core hears later.
     fn write(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
-        inner: &mut Inner,
-        id: u64,
-        records: &[OffsetsRecord],
-    ) {
-        let now_ms = state.now_ms();
-        let appended = self.append(records, now_ms);
-        match appended {
-            Ok(acknowledged) if !acknowledged.is_ready() => {
-                let (shard, state) = (self.clone(), state.clone());
-                tokio::spawn(async move {
-                    let result = acknowledged.await;
-                    if let Err(error) = &result {
-                        tracing::error!(partition = shard.partition.index, %error, "group state was not written");
-                    }
-                    let now_ms = state.now_ms();
-                    shard.step(&state, |coordinator| {
-                        coordinator.persisted(id, result.is_ok(), now_ms);
-                    });
-                });
-            }
-            Ok(_) => inner.coordinator.persisted(id, true, now_ms),
-            Err(error) => {
-                tracing::error!(partition = self.partition.index, %error, "group state cannot be written");
-                inner.coordinator.persisted(id, false, now_ms);
-            }
-        }
+        write: WriteId,
+        records: &[GroupRecord],
+    ) -> Option<Result<(), PersistError>> {
+        let acknowledged = match self.append(records, state.now_ms()) {
+            Ok(acknowledged) if acknowledged.is_ready() => return Some(Ok(())),
+            Ok(acknowledged) => acknowledged,
+            Err(error) => return Some(Err(error)),
+        };
+        let (shard, state) = (self.clone(), state.clone());
+        tokio::spawn(async move {
+            let result = acknowledged.await.map_err(|error| {
+                tracing::error!(partition = shard.partition.index, %error, "group state was not written");
+                PersistError::Failed
+            });
+            shard.step(&state, |groups, now_ms, effects| {
+                groups.persisted(now_ms, write, result, effects);
+            });
+        });
+        None
     }
 
     fn append(
         &self,
-        records: &[OffsetsRecord],
+        records: &[GroupRecord],
         now_ms: i64,
-    ) -> Result<dlog_storage::Acknowledged, String> {
-        let log = self.partition.log().map_err(|error| error.to_string())?;
+    ) -> Result<dlog_storage::Acknowledged, PersistError> {
+        let log = self
+            .partition
+            .log()
+            .map_err(|_| PersistError::Unavailable)?;
         let mode = AppendMode::Leader {
             leader_epoch: self.partition.leader_epoch(),
             log_append_time: None,
         };
         let mut last_offset = -1;
         for batch in batches(records, now_ms)? {
-            last_offset = log
-                .append_batches(batch, mode)
-                .map_err(|error| error.to_string())?
-                .last_offset;
+            let appended = log.append_batches(batch, mode).map_err(|error| {
+                tracing::error!(partition = self.partition.index, %error, "group state cannot be written");
+                match error {
+                    StorageError::TooLarge { .. } => PersistError::TooLarge,
+                    _ => PersistError::Unavailable,
+                }
+            })?;
+            last_offset = appended.last_offset;
         }
         Ok(log.acknowledged(last_offset))
     }
 }
 
-/// Records as batches of bounded size.
-fn batches(records: &[OffsetsRecord], now_ms: i64) -> Result<Vec<Bytes>, String> {
+/// Records as batches: one, unless many tombstones would make it too large.
+fn batches(records: &[GroupRecord], now_ms: i64) -> Result<Vec<Bytes>, PersistError> {
+    let too_large = |_: RecordError| PersistError::TooLarge;
     let mut batches = Vec::new();
     let mut builder = BatchBuilder::new();
-    for (key, value) in records {
-        let bytes = key.len() + value.as_ref().map_or(0, Vec::len);
-        if !builder.is_empty() && builder.estimated_bytes() + bytes > MAX_BATCH_BYTES {
+    for record in records {
+        let is_tombstone = record.value.is_none();
+        if is_tombstone && builder.estimated_bytes() > MAX_BATCH_BYTES {
             let full = std::mem::replace(&mut builder, BatchBuilder::new());
-            batches.push(full.build().map_err(|error| error.to_string())?);
+            batches.push(full.build().map_err(too_large)?);
         }
         builder
-            .push(now_ms, Some(key), value.as_deref(), &[])
-            .map_err(|error| error.to_string())?;
+            .push(now_ms, Some(&record.key), record.value.as_deref(), &[])
+            .map_err(too_large)?;
     }
     if !builder.is_empty() {
-        batches.push(builder.build().map_err(|error| error.to_string())?);
+        batches.push(builder.build().map_err(too_large)?);
     }
     Ok(batches)
 }
 
 /// Lets time pass for all groups until the server stops.
 async fn keep_time(state: Arc<BrokerState>) {
-    let mut next_expiry_ms = state.now_ms() + EXPIRY_CHECK_MS;
     loop {
         let Some(shards) = state.groups.shards.get() else {
             // The cell is filled right after this task was started.
@@ -363,19 +400,19 @@ async fn keep_time(state: Arc<BrokerState>) {
             continue;
         };
         let now_ms = state.now_ms();
-        let expire = now_ms >= next_expiry_ms;
-        if expire {
-            next_expiry_ms = now_ms + EXPIRY_CHECK_MS;
-        }
-        let mut next_ms = next_expiry_ms;
+        let mut next_ms = now_ms + LONGEST_SLEEP_MS;
         for shard in shards {
-            let mut inner = shard.inner.lock();
-            inner.coordinator.tick(now_ms);
-            if expire {
-                inner.coordinator.expire_offsets(now_ms);
+            let due = shard.read(GroupCoordinator::next_deadline_ms);
+            if due.is_some_and(|due| due <= now_ms) {
+                shard.step(&state, |groups, now_ms, effects| {
+                    groups.tick(now_ms, effects);
+                });
             }
-            shard.carry_out(&state, &mut inner);
-            next_ms = next_ms.min(inner.coordinator.next_deadline_ms().unwrap_or(i64::MAX));
+            next_ms = next_ms.min(
+                shard
+                    .read(GroupCoordinator::next_deadline_ms)
+                    .unwrap_or(i64::MAX),
+            );
         }
         let wait =
             Duration::from_millis(u64::try_from(next_ms - state.now_ms()).unwrap_or(0).max(1));
@@ -384,22 +421,5 @@ async fn keep_time(state: Arc<BrokerState>) {
             () = state.groups.sooner.notified() => {}
             () = state.stopping.cancelled() => return,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shard_index;
-
-    #[test]
-    fn groups_are_spread_as_in_kafka() {
-        // `Math.abs("my-group".hashCode()) % 50` and others, from a JVM.
-        assert_eq!(shard_index("", 50), 0);
-        assert_eq!(shard_index("a", 50), 47);
-        assert_eq!(
-            shard_index("polygenelubricants", 50),
-            0,
-            "its hash code is the smallest integer"
-        );
     }
 }
