@@ -419,7 +419,7 @@ impl Tools<'_> {
                 "error-invalid-config",
                 &format!("{}-bad", self.data),
                 "retention.ms=soon",
-                "InvalidConfig",
+                "Invalid value soon",
             ),
         ];
         for (step, topic, config, expected) in cases {
