@@ -228,7 +228,7 @@ impl<'a> Walker<'a> {
         if header.last_offset_delta < 0
             || header
                 .base_offset
-                .checked_add(i64::from(header.last_offset_delta))
+                .checked_add(i64::from(header.last_offset_delta) + 1)
                 .is_none()
         {
             return Some(format!(

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::header::BATCH_HEADER_BYTES;
 use super::{
-    Batch, BatchHeader, Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, NO_TIMESTAMP, RecordError,
-    TimestampType, builder, codec,
+    Batch, BatchHeader, Compression, DEFAULT_MAX_UNCOMPRESSED_BYTES, RecordError, TimestampType,
+    builder, codec,
 };
 
 /// What [`recompress_with`] shall make of a batch.
@@ -51,7 +51,7 @@ pub fn recompress(
 pub fn recompress_with(batch: &Batch, how: &Recompress) -> Result<Bytes, RecordError> {
     let old = batch.header();
     let section = batch.section(how.max_uncompressed_bytes)?;
-    let mut max_timestamp = NO_TIMESTAMP;
+    let mut max_timestamp = i64::MIN;
     for record in section.refs() {
         max_timestamp = max_timestamp.max(record?.timestamp_ms);
     }
