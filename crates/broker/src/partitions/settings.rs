@@ -137,8 +137,10 @@ pub fn log_config(
         segment_age_ms: values.number("segment.ms", 604_800_000),
         index_interval_bytes: u32::try_from(values.number("index.interval.bytes", 4096))
             .unwrap_or(4096),
+        // Kafka allows 4 bytes; an entry has 8.
         max_index_bytes: u32::try_from(values.number("segment.index.bytes", 10 << 20))
-            .unwrap_or(10 << 20),
+            .unwrap_or(10 << 20)
+            .max(8),
         flush: flush_policy(&values),
         retention_ms: Some(values.number("retention.ms", 604_800_000)).filter(|&ms| ms >= 0),
         retention_bytes: at_least_zero("retention.bytes", -1),
