@@ -1,4 +1,5 @@
 //! Every way in which a request is refused.
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The records of `__consumer_offsets` against bytes that Apache Kafka wrote
 //! (`testdata/gen/README.md`), and against damage.
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 use dlog_groups::codec::{
     GroupMetadataValue, OffsetCommitValue, RecordKey, StoredMember, subscribed_topics,

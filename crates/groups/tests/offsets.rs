@@ -1,4 +1,5 @@
 //! Committed offsets: visibility, order, deletion, expiry, lists; and that they load fast.
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 mod common;
 
@@ -209,6 +210,8 @@ fn a_million_offsets_load() {
         expire_timestamp_ms: -1,
         topic_id,
     };
+    // Kept to the end, so that the second does not reuse the memory of the first.
+    let mut kept = Vec::new();
     for topic_id in [Uuid::nil(), Uuid::from_u128(77)] {
         let value = value(topic_id).encode(4).unwrap();
         let mut keys = Vec::new();
@@ -242,6 +245,7 @@ fn a_million_offsets_load() {
         );
         let all = coordinator.fetch_offsets("group-7", None).unwrap();
         assert_eq!((coordinator.group_count(), all.len()), (1_000, 1_000));
+        kept.push((coordinator, keys));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Random joins, syncs, heartbeats, departures, commits, deletions, pauses, failed and reordered
 //! writes and restarts, thousands of seeds, against what must hold whatever happens.
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 mod common;
 

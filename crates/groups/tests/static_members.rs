@@ -1,4 +1,5 @@
 //! Static membership (KIP-345, KIP-814).
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Five hundred members at once.
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 mod common;
 

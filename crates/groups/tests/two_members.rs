@@ -1,4 +1,5 @@
 //! A rebalance with two members, step by step: read this first.
+#![allow(clippy::unwrap_used, reason = "a test may fail that way")]
 
 use bytes::Bytes;
 use dlog_groups::{
@@ -110,10 +111,7 @@ fn two_members_share_a_group() {
     // are written to the log before anyone sees them.
     coordinator.sync_group(6_020, sync(&b, Vec::new()), 5, &mut effects);
     assert_eq!(effects, []);
-    let assignments = vec![
-        (a.clone(), Bytes::from("0-2")),
-        (b.clone(), Bytes::from("3-5")),
-    ];
+    let assignments = vec![(a.clone(), Bytes::from("0-2")), (b, Bytes::from("3-5"))];
     coordinator.sync_group(6_030, sync(&a, assignments), 6, &mut effects);
     let Some(Effect::Persist { write, records }) = effects.pop() else {
         panic!("the assignments are written");
@@ -147,7 +145,7 @@ fn two_members_share_a_group() {
     // others are told to join again.
     let beat = Heartbeat {
         group_id: "orders".to_owned(),
-        member_id: a.clone(),
+        member_id: a,
         group_instance_id: None,
         generation_id: 1,
     };

@@ -332,7 +332,10 @@ impl Group {
             return;
         }
         let mut topics = BTreeSet::new();
-        if let Some(protocol) = &self.protocol {
+        if !self.members.is_empty() {
+            let Some(protocol) = &self.protocol else {
+                return;
+            };
             for member in self.members.values() {
                 let metadata = member.metadata(protocol);
                 let Ok(names) = subscribed_topics(&metadata) else {

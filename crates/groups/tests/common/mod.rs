@@ -315,7 +315,7 @@ impl Shell {
         let leader = self.join(join(&first)).unwrap();
         let second = self.join_reply(waiting).unwrap();
         let follower = self.send_sync(sync(&second, &[]));
-        let (a, b) = (leader.member_id.clone(), second.member_id.clone());
+        let (a, b) = (leader.member_id.clone(), second.member_id);
         self.sync(sync(&leader, &[(&a, "left"), (&b, "right")]))
             .unwrap();
         assert_eq!(self.sync_reply(follower).unwrap().assignment, "right");
