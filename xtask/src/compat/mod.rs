@@ -94,6 +94,12 @@ fn matrix(root: &Path, options: &CompatOptions) -> Result<Report> {
     cross_read(root, &target, &prepared, &mut reports);
     println!("took {:.0} s", started.elapsed().as_secs_f64());
     target.stop()?;
+    for ((client, prepared), report) in prepared.iter().zip(&mut reports) {
+        if let Prepared::Tools { distribution } = prepared {
+            let more = tools::dump_log(root, distribution, &target, client.name());
+            report.steps.extend(more);
+        }
+    }
     Ok(Report {
         broker: target.name.clone(),
         clients: reports,

@@ -132,7 +132,12 @@ impl ClientReport {
         );
         for failure in self.failures() {
             // Writing to a string cannot fail.
-            let _ = write!(text, "\n    {}: {}", failure.step, failure.detail);
+            let _ = write!(
+                text,
+                "\n    {}: {}",
+                failure.step,
+                shortened(&failure.detail)
+            );
         }
         text
     }
@@ -219,13 +224,12 @@ impl Report {
         text.push_str(&self.table());
         for client in self.ran() {
             for failure in client.failures() {
-                let detail: String = failure.detail.chars().take(300).collect();
                 let _ = write!(
                     text,
                     "\n- {}, {}: {}",
                     client.name,
                     failure.step,
-                    detail.replace('\n', " ")
+                    shortened(&failure.detail)
                 );
             }
         }
@@ -263,6 +267,18 @@ impl Report {
         fs::write(&path, replaced)?;
         Ok(())
     }
+}
+
+/// On one line, and only the first and last part of what is long; the JSON file has all of it.
+fn shortened(detail: &str) -> String {
+    let line = detail.replace('\n', " ");
+    let characters: Vec<char> = line.chars().collect();
+    if characters.len() <= 400 {
+        return line;
+    }
+    let first: String = characters[..200].iter().collect();
+    let last: String = characters[characters.len() - 200..].iter().collect();
+    format!("{first} … {last}")
 }
 
 fn between_markers(text: &str, content: &str) -> Result<String> {
@@ -322,6 +338,15 @@ mod tests {
         let replaced = between_markers(&text, "new\n").unwrap();
         assert_eq!(replaced, format!("before {BEGIN}\nnew\n{END} after"));
         assert!(between_markers("no markers", "new").is_err());
+    }
+
+    #[test]
+    fn long_details_keep_both_ends() {
+        let detail = format!("begin{}end", "ä".repeat(1000));
+        let short = shortened(&detail);
+        assert!(short.starts_with("begin") && short.ends_with("end"));
+        assert!(short.chars().count() < 410);
+        assert_eq!(shortened("two\nlines"), "two lines");
     }
 
     #[test]

@@ -33,18 +33,7 @@ pub fn run(
     target: &Target,
     name: &str,
 ) -> Vec<StepResult> {
-    let scratch = root.join("target/compat/tools").join(name);
-    let prefix = format!("{name}-{}", std::process::id());
-    let mut tools = Tools {
-        distribution,
-        bootstrap: &target.bootstrap,
-        three: distribution.version.starts_with("3."),
-        topic: format!("{prefix}-admin"),
-        data: format!("{prefix}-data"),
-        group: format!("{prefix}-g"),
-        scratch,
-        steps: Vec::new(),
-    };
+    let mut tools = Tools::new(root, distribution, target, name);
     if let Err(error) = fs::create_dir_all(&tools.scratch) {
         tools.step("program", |_| {
             bail!("no folder for the tools' output: {error}")
@@ -56,13 +45,25 @@ pub fn run(
     tools.consuming();
     tools.groups();
     tools.step("perf-test", Tools::perf_test);
+    tools.step("delete-records", Tools::delete_records);
+    tools.errors();
+    tools.step("delete-topic", Tools::delete_topic);
+    tools.steps
+}
+
+/// Reads what [`run`] wrote with kafka-dump-log, after the broker has ended: while it runs, the
+/// space that it reserved at the end of the active segment looks like damage to that tool.
+pub fn dump_log(
+    root: &Path,
+    distribution: &Distribution,
+    target: &Target,
+    name: &str,
+) -> Vec<StepResult> {
+    let mut tools = Tools::new(root, distribution, target, name);
     match &target.log_dir {
         Some(folder) => tools.step("dump-log", |tools| tools.dump_log(folder)),
         None => tools.push("dump-log", None, "the broker's folder is not known"),
     }
-    tools.step("delete-records", Tools::delete_records);
-    tools.errors();
-    tools.step("delete-topic", Tools::delete_topic);
     tools.steps
 }
 
@@ -77,7 +78,21 @@ struct Tools<'a> {
     steps: Vec<StepResult>,
 }
 
-impl Tools<'_> {
+impl<'a> Tools<'a> {
+    fn new(root: &Path, distribution: &'a Distribution, target: &'a Target, name: &str) -> Self {
+        let prefix = format!("{name}-{}", std::process::id());
+        Self {
+            distribution,
+            bootstrap: &target.bootstrap,
+            three: distribution.version.starts_with("3."),
+            topic: format!("{prefix}-admin"),
+            data: format!("{prefix}-data"),
+            group: format!("{prefix}-g"),
+            scratch: root.join("target/compat/tools").join(name),
+            steps: Vec::new(),
+        }
+    }
+
     fn push(&mut self, step: &str, ok: Option<bool>, detail: &str) {
         self.steps.push(StepResult {
             step: step.to_owned(),
@@ -407,7 +422,7 @@ impl Tools<'_> {
                 "error-invalid-topic",
                 "not a topic!",
                 "retention.ms=-1",
-                "Invalid",
+                "nvalid",
             ),
             (
                 "error-topic-exists",
