@@ -165,6 +165,9 @@ pub enum CodecError {
         /// The field being read.
         field: &'static str,
     },
+    /// A record was to be applied to a coordinator that serves already.
+    #[error("records are applied only while loading")]
+    NotLoading,
     /// The version is not one this codec knows.
     #[error("{what}: version {version} is not known")]
     UnknownVersion {

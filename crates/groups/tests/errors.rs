@@ -6,8 +6,8 @@ mod common;
 use common::*;
 use dlog_groups::GroupError::{self, *};
 use dlog_groups::{
-    Effect, GroupConfig, GroupCoordinator, GroupState, JoinGroup, LeaveGroup, OffsetCommit,
-    PersistError, Reply, SyncGroup,
+    Effect, GroupConfig, GroupCoordinator, GroupState, JoinGroup, LeaveGroup, LeavingMember,
+    OffsetCommit, PersistError, Reply, SyncGroup,
 };
 
 fn refused(shell: &mut Shell, request: JoinGroup) -> GroupError {
@@ -381,8 +381,29 @@ fn members_that_leave() {
     let unknown = Some(UnknownMemberId);
     let fenced = Some(FencedInstanceId);
     assert_eq!(errors, [unknown, fenced, unknown, unknown, None, unknown]);
+    shell.one_member();
+    let waiting = shell.send_join(join(""));
     let group = shell.coordinator.describe_group(GROUP).unwrap();
-    assert_eq!((group.state, group.generation_id), (GroupState::Empty, 2));
+    assert_eq!(
+        group.rebalance_reason.as_deref(),
+        Some("a new member joined")
+    );
+    let first = group.leader.unwrap();
+    let gone = LeavingMember {
+        reason: Some("x".repeat(300)),
+        ..leaving(&first, None)
+    };
+    assert_eq!(shell.leave(vec![gone]).unwrap()[0].error, None);
+    let alone = shell.join_reply(waiting).unwrap();
+    shell.sync(sync(&alone, &[])).unwrap();
+    let gone = LeavingMember {
+        reason: Some("bye".to_owned()),
+        ..leaving(&alone.member_id, None)
+    };
+    assert_eq!(shell.leave(vec![gone]).unwrap()[0].error, None);
+    let group = shell.coordinator.describe_group(GROUP).unwrap();
+    assert_eq!((group.state, group.generation_id), (GroupState::Empty, 5));
+    assert_eq!(group.rebalance_reason.as_deref(), Some("members left: bye"));
 }
 
 #[test]

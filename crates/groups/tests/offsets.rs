@@ -6,9 +6,10 @@ mod common;
 use std::time::Instant;
 
 use common::*;
-use dlog_groups::codec::{OffsetCommitValue, RecordKey};
+use dlog_groups::codec::{GroupMetadataValue, OffsetCommitValue, RecordKey};
 use dlog_groups::{
-    Applied, GroupConfig, GroupCoordinator, GroupError, GroupState, OffsetCommit, PersistError,
+    Applied, CodecError, GroupConfig, GroupCoordinator, GroupError, GroupState, OffsetCommit,
+    PersistError,
 };
 use uuid::Uuid;
 
@@ -194,8 +195,27 @@ fn records_of_other_kinds_and_damaged_ones_do_not_stop_loading() {
     assert!(coordinator.apply_record(&[0, 1, 0], None).is_err());
     let key = RecordKey::Group { group: GROUP }.encode().unwrap();
     assert!(coordinator.apply_record(&key, Some(&[0, 3, 0, 9])).is_err());
+    let long = GroupMetadataValue {
+        protocol_type: "x".repeat(40_000),
+        generation: 1,
+        protocol: None,
+        leader: None,
+        state_timestamp_ms: -1,
+        members: vec![],
+    };
+    let long = long.encode(4).unwrap();
+    let refused = coordinator.apply_record(&key, Some(&long));
+    assert!(
+        refused.is_err(),
+        "it could not be written again: {refused:?}"
+    );
     assert_eq!(coordinator.apply_record(&key, None), Ok(Applied::Yes));
     assert_eq!(coordinator.group_count(), 0);
+    coordinator.finish_loading(0, &mut Vec::new());
+    assert_eq!(
+        coordinator.apply_record(&key, None),
+        Err(CodecError::NotLoading)
+    );
 }
 
 /// Run with `--release -- --ignored --nocapture`: prints time and memory of a million offsets.

@@ -18,6 +18,16 @@ pub enum Applied {
     OtherKind(i16),
 }
 
+/// Reads a group that can be written again: version 4 allows longer names than the version that
+/// is written here.
+fn decode_group(bytes: &[u8]) -> Result<GroupMetadataValue, CodecError> {
+    let value = GroupMetadataValue::decode(bytes)?;
+    if !bytes.starts_with(&GroupMetadataValue::PREFERRED_VERSION.to_be_bytes()) {
+        value.encode(GroupMetadataValue::PREFERRED_VERSION)?;
+    }
+    Ok(value)
+}
+
 impl GroupCoordinator {
     /// Applies one record of the log, in the order of the log. To be called before
     /// [`finish_loading`](Self::finish_loading). After an error the record counts as not there,
@@ -27,6 +37,9 @@ impl GroupCoordinator {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<Applied, CodecError> {
+        if self.phase != Phase::Loading {
+            return Err(CodecError::NotLoading);
+        }
         match RecordKey::decode(key)? {
             RecordKey::Offset {
                 group,
@@ -40,7 +53,7 @@ impl GroupCoordinator {
                 }
             }
             RecordKey::Group { group: group_id } => {
-                let value = value.map(GroupMetadataValue::decode).transpose()?;
+                let value = value.map(decode_group).transpose()?;
                 self.restored_group(group_id).restore(value);
                 self.drop_if_blank(group_id);
             }

@@ -4,6 +4,7 @@ use crate::api::{Heartbeat, LeavingMember, LeftMember, OffsetCommit};
 use crate::error::GroupError;
 use crate::step::Step;
 
+use super::rebalance::with_client_reason;
 use super::{Group, GroupState};
 
 impl Group {
@@ -34,10 +35,12 @@ impl Group {
             return Err(GroupError::CoordinatorNotAvailable);
         }
         let mut any_left = false;
+        let mut client_reason = None;
         let mut left = Vec::with_capacity(leaving.len());
         for member in leaving {
             let outcome = self.leave_one(&member, step);
             any_left |= outcome.is_ok();
+            client_reason = client_reason.or(member.reason.filter(|_| outcome.is_ok()));
             left.push(LeftMember {
                 member_id: member.member_id,
                 group_instance_id: member.group_instance_id,
@@ -45,7 +48,7 @@ impl Group {
             });
         }
         if any_left {
-            self.after_removal("members left", step);
+            self.after_removal(&with_client_reason("members left", client_reason), step);
         }
         Ok(left)
     }

@@ -21,6 +21,17 @@ pub(super) struct JoinPhase {
 /// Characters of a member's reason that are kept; clients cut theirs at the same length (KIP-800).
 const MAX_REASON_CHARS: usize = 255;
 
+/// What happened, and what the client says about it.
+pub(super) fn with_client_reason(what: &str, client_reason: Option<String>) -> String {
+    match client_reason.filter(|reason| !reason.is_empty()) {
+        Some(client) => {
+            let client: String = client.chars().take(MAX_REASON_CHARS).collect();
+            format!("{what}: {client}")
+        }
+        None => what.to_owned(),
+    }
+}
+
 /// Least time to wait on when no member is there, so that a rebalance timeout of 0 does not spin.
 const MIN_EXTENSION_MS: i64 = 1_000;
 
@@ -36,13 +47,7 @@ impl Group {
         if self.state == GroupState::PreparingRebalance {
             self.complete_join_if_all_came(step);
         } else {
-            let reason = match client_reason.filter(|reason| !reason.is_empty()) {
-                Some(client) => {
-                    let client: String = client.chars().take(MAX_REASON_CHARS).collect();
-                    format!("{reason}: {client}")
-                }
-                None => reason.to_owned(),
-            };
+            let reason = with_client_reason(reason, client_reason);
             self.prepare_rebalance(reason, step);
         }
     }
