@@ -1,1 +1,21 @@
-//! Placeholder
+//! A small Kafka client for DistributedLog's commands and tests. It speaks the protocol only, so it
+//! works against any Kafka broker.
+//!
+//! * [`Client`]: the cluster, its metadata, and administration.
+//! * [`Producer`], [`Consumer`]: of one topic each; keys land on the partition that Java's client picks.
+//! * [`Connection`]: requests and answers to one broker, for what the above do not cover.
+
+mod admin;
+mod cluster;
+mod connection;
+mod consumer;
+mod error;
+pub mod partitioner;
+mod producer;
+
+pub use admin::Setting;
+pub use cluster::{BrokerInfo, Client, ClientConfig, ClusterInfo, PartitionInfo, TopicInfo};
+pub use connection::{Connection, MAX_ANSWER_BYTES};
+pub use consumer::{Consumer, ConsumerConfig, Fetched, Position};
+pub use error::{ClientError, Result};
+pub use producer::{Delivered, Outgoing, Producer, ProducerConfig};
