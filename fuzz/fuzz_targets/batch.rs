@@ -64,10 +64,7 @@ fn check_batch(batch: &Batch) {
         last = owned.offset;
     }
     let records: Vec<Record> = section.into_records().map_while(Result::ok).collect();
-    // Timestamps below -1 are refused when a batch arrives; recompression may raise them to -1.
-    let times = records.iter().all(|record| record.timestamp_ms >= -1);
-    if sound && times && records.len() == header.record_count.max(0) as usize && !records.is_empty()
-    {
+    if sound && records.len() == header.record_count.max(0) as usize && !records.is_empty() {
         check_recompression(batch, &records);
         check_rebuild(&records);
     }
