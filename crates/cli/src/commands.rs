@@ -1,5 +1,9 @@
 //! One module per command.
 
 pub mod config;
+pub mod consume;
 pub mod log;
+pub mod produce;
+pub mod remote;
 pub mod serve;
+pub mod topic;

@@ -7,7 +7,7 @@ mod config;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use commands::serve::ServeArgs;
 
@@ -27,8 +27,26 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Show the server's settings.
     Config(commands::config::ConfigArgs),
+    /// Send lines as records.
+    Produce(Box<commands::produce::ProduceArgs>),
+    /// Print records.
+    Consume(Box<commands::consume::ConsumeArgs>),
+    /// Create, list, describe, alter and delete topics.
+    Topic(commands::topic::TopicArgs),
     /// Look into, check and mend the segments of a log, offline.
     Log(commands::log::LogArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+fn man() -> anyhow::Result<ExitCode> {
+    clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
@@ -39,6 +57,19 @@ fn main() -> ExitCode {
         Some(Command::Config(arguments)) => {
             commands::config::run(arguments).map(|()| ExitCode::SUCCESS)
         }
+        Some(Command::Produce(arguments)) => commands::produce::run(*arguments),
+        Some(Command::Consume(arguments)) => commands::consume::run(*arguments),
+        Some(Command::Topic(arguments)) => commands::topic::run(arguments),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "dlog",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Man) => man(),
         Some(Command::Log(arguments)) => commands::log::run(&arguments),
     };
     done.unwrap_or_else(|error| {
