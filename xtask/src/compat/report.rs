@@ -159,13 +159,17 @@ impl ClientReport {
         }
     }
 
+    /// A program that ended early has failed all that it did not come to.
     fn cell(&self, step: &str) -> &'static str {
+        let ended_early = self.failures().any(|result| result.step == "program");
         match self.steps.iter().find(|result| result.step == step) {
             Some(StepResult { ok: Some(true), .. }) => "✓",
+            Some(StepResult { ok: None, .. }) => "–",
+            None if !ended_early => "–",
             Some(StepResult {
                 ok: Some(false), ..
-            }) => "✗",
-            Some(StepResult { ok: None, .. }) | None => "–",
+            })
+            | None => "✗",
         }
     }
 }
@@ -218,7 +222,7 @@ impl Report {
 
     fn documentation(&self) -> String {
         let mut text = format!(
-            "\n✓ passed, ✗ failed, – the client has no such function. Broker: {}.\n\n",
+            "\n✓ passed, ✗ failed, – the client has no such function or the step is not for it. Broker: {}.\n\n",
             self.broker
         );
         text.push_str(&self.table());
@@ -338,6 +342,19 @@ mod tests {
         let replaced = between_markers(&text, "new\n").unwrap();
         assert_eq!(replaced, format!("before {BEGIN}\nnew\n{END} after"));
         assert!(between_markers("no markers", "new").is_err());
+    }
+
+    #[test]
+    fn what_a_program_did_not_come_to_has_failed() {
+        let mut client = report(Some(true));
+        assert_eq!(client.cell("acks-0"), "–");
+        client.steps.push(StepResult {
+            step: "program".to_owned(),
+            ok: Some(false),
+            detail: "it ended".to_owned(),
+        });
+        assert_eq!(client.cell("acks-0"), "✗");
+        assert_eq!(client.cell("create-topic"), "✓");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Target {
 
     fn start_kafka(root: &Path, data: PathBuf) -> Result<Self> {
         let distribution = Distribution::fetch(root, Line::Newest)?;
-        // Nobody waits three seconds for more members to come before a group's first rebalance.
+        // As below: nobody waits three seconds for more members before a group's first rebalance.
         let options = BrokerOptions::new(data)
             .with("group.initial.rebalance.delay.ms", "0")
             .with("offsets.topic.num.partitions", "4")
@@ -97,6 +97,7 @@ impl Target {
             ])
             .arg(&data)
             .env("DLOG_AUTO_CREATE_TOPICS_ENABLE", "false")
+            .env("DLOG_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
