@@ -262,6 +262,11 @@ impl<'a> Walker<'a> {
                 reason: format!("message of {len} bytes, but {left} bytes are left"),
             });
         }
+        if self.next_offset == i64::MAX {
+            return Ok(Step::Bad {
+                reason: "no offset follows the largest one".to_owned(),
+            });
+        }
         let frame = Frame {
             position: self.position,
             len,
