@@ -33,6 +33,8 @@ enum Command {
     Consume(Box<commands::consume::ConsumeArgs>),
     /// Create, list, describe, alter and delete topics.
     Topic(commands::topic::TopicArgs),
+    /// Measure a broker: throughput and latency.
+    Bench(commands::bench::BenchArgs),
     /// Look into, check and mend the segments of a log, offline.
     Log(commands::log::LogArgs),
     /// Print a completion script for a shell.
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Some(Command::Produce(arguments)) => commands::produce::run(*arguments),
         Some(Command::Consume(arguments)) => commands::consume::run(*arguments),
         Some(Command::Topic(arguments)) => commands::topic::run(arguments),
+        Some(Command::Bench(arguments)) => commands::bench::run(arguments),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(
                 shell,
