@@ -216,10 +216,13 @@ mod tests {
     #[test]
     fn a_zstd_stream_without_its_size_is_read() {
         let bytes = sample(300_000);
-        let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), 19).unwrap();
-        encoder.write_all(&bytes).unwrap();
-        let packed = encoder.finish().unwrap();
-        assert_eq!(decompress(Compression::Zstd, &packed, 300_000), Ok(bytes));
+        for level in [1, 19, 22] {
+            let mut encoder = ::zstd::stream::write::Encoder::new(Vec::new(), level).unwrap();
+            encoder.write_all(&bytes).unwrap();
+            let packed = encoder.finish().unwrap();
+            let unpacked = decompress(Compression::Zstd, &packed, 300_000);
+            assert_eq!(unpacked.as_ref(), Ok(&bytes), "level {level}");
+        }
     }
 
     /// LZ4 frames with every option that other clients set.

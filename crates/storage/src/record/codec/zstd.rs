@@ -9,8 +9,6 @@ use super::{Stop, read_bounded};
 
 /// The largest window a frame may ask for: what the highest level uses, 128 MiB.
 const MAX_WINDOW_LOG: u32 = 27;
-/// The smallest window that the format has, 1 KiB.
-const MIN_WINDOW_LOG: u32 = 10;
 const DEFAULT_LEVEL: i32 = 3;
 
 pub(super) fn compress(level: Option<i32>, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
@@ -24,10 +22,8 @@ pub(super) fn compress(level: Option<i32>, bytes: &[u8], out: &mut Vec<u8>) -> i
 
 pub(super) fn decompress(bytes: &[u8], max_bytes: usize) -> Result<Vec<u8>, Stop> {
     let mut decoder = Decoder::with_buffer(bytes)?;
-    // A window larger than what the caller accepts would only hold what is refused anyway.
-    let needed = usize::BITS - max_bytes.leading_zeros();
-    decoder.set_parameter(DParameter::WindowLogMax(
-        needed.clamp(MIN_WINDOW_LOG, MAX_WINDOW_LOG),
-    ))?;
+    // Not tied to `max_bytes`: a stream without its size names its level's window, however short it
+    // is. The window is reserved, but only what was really decompressed is ever touched.
+    decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
     read_bounded(decoder, max_bytes)
 }
