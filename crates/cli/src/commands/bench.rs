@@ -445,8 +445,14 @@ async fn end_to_end(remote: &RemoteArgs, load: LoadArgs) -> Result<Report> {
         check_crcs: false,
         ..ConsumerConfig::default()
     };
-    let mut consumer =
-        Consumer::new(client.clone(), &load.topic, &[], Position::End, config).await?;
+    let mut consumer = Consumer::new(
+        remote.connect().await?,
+        &load.topic,
+        &[],
+        Position::End,
+        config,
+    )
+    .await?;
     let records = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
     let until = started + Duration::from_secs(load.seconds);

@@ -316,7 +316,13 @@ impl LogCore {
         let active = writer.active.clone();
         let start = active.size();
         let len: u64 = group.iter().map(Outgoing::len).sum();
-        let zeros = zeros_ahead(config, writer.written_ahead, start, len);
+        let zeros = zeros_ahead(
+            config,
+            writer.written_ahead,
+            start,
+            len,
+            self.unflushed_bytes(start),
+        );
         let mut slices = Vec::with_capacity(group.len() * 2 + 1);
         group
             .iter()
@@ -362,6 +368,16 @@ impl LogCore {
             self.queue_checkpoint(writer);
         }
         Ok(())
+    }
+
+    /// Bytes of the active segment, which ends at `end`, that the next flush has to write.
+    fn unflushed_bytes(&self, end: u64) -> u64 {
+        let marks = self.marks.lock();
+        if marks.durable.segment == marks.end.segment {
+            end.saturating_sub(marks.durable.position)
+        } else {
+            end
+        }
     }
 
     /// After a failed write: what reached the file is cut, so that it can never be taken for a
@@ -459,12 +475,18 @@ fn ascending(frame: &Outgoing, next: i64) -> Result<i64> {
 }
 
 /// How many zeros to write behind `len` bytes at `start`.
-fn zeros_ahead(config: &LogConfig, written_ahead: u64, start: u64, len: u64) -> usize {
+fn zeros_ahead(
+    config: &LogConfig,
+    written_ahead: u64,
+    start: u64,
+    len: u64,
+    unflushed: u64,
+) -> usize {
     let ahead = u64::from(config.zero_ahead_bytes).min(ZEROS.len() as u64);
     let flushed_often = matches!(config.flush, FlushPolicy::Always | FlushPolicy::Messages(_));
     let end = start + len;
-    // Bulk appends gain nothing from it and would be written twice.
-    if !flushed_often || end <= written_ahead || len * 4 > ahead {
+    // Where a flush covers much, its bytes count, not its metadata: they should not be written twice.
+    if !flushed_often || end <= written_ahead || (unflushed + len) * 4 > ahead {
         return 0;
     }
     ahead.min(config.segment_bytes.saturating_sub(end)) as usize
