@@ -32,7 +32,8 @@ pub(crate) enum Work {
 
 /// A log as the flusher sees it.
 pub(crate) trait Flushable: Send + Sync {
-    fn work(&self, work: Work);
+    /// Does the work; gives what is to be done for the same log next, after what others wait for.
+    fn work(&self, work: Work) -> Option<Work>;
 }
 
 /// A pool of flushing threads.
@@ -96,9 +97,7 @@ impl Flusher {
                 queue.ready.pop_front().or(later)
             };
             let Some((log, work)) = next else { return };
-            if let Some(log) = log.upgrade() {
-                log.work(work);
-            }
+            self.shared.perform(log, work);
         }
     }
 
@@ -162,9 +161,15 @@ impl Shared {
 
     fn run(&self) {
         while let Some((log, work)) = self.next() {
-            if let Some(log) = log.upgrade() {
-                log.work(work);
-            }
+            self.perform(log, work);
+        }
+    }
+
+    /// Works for a log. What it wants next is queued without waking anybody: this thread comes back.
+    fn perform(&self, log: Weak<dyn Flushable>, work: Work) {
+        let next = log.upgrade().and_then(|log| log.work(work));
+        if let Some(next) = next {
+            self.queue.lock().ready.push_back((log, next));
         }
     }
 

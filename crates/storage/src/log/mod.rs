@@ -43,6 +43,7 @@ use crate::leader_epoch::LeaderEpochs;
 use crate::producer_state::{ProducerStates, ProducerSummary};
 use crate::segment::{IndexPace, Segment};
 use acknowledge::{FlushGroup, Waiters};
+use sync::FlushQueue;
 
 /// Tells the time, in Unix ms.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -193,8 +194,7 @@ pub struct LogCore {
     flushing: Mutex<()>,
     /// Threads that wait for a flush, one of which does it.
     group: FlushGroup,
-    /// A flush is queued that will cover everything appended so far.
-    flush_queued: AtomicBool,
+    flush_queue: FlushQueue,
     timer_queued: AtomicBool,
     /// The checkpoint as it is on disk.
     checkpoint: Mutex<Checkpoint>,

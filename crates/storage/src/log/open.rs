@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::acknowledge::{FlushGroup, Waiters};
+use super::sync::FlushQueue;
 use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
 use crate::checkpoint::{self, Checkpoint, Found};
 use crate::config::{Format, LogConfig};
@@ -103,7 +104,7 @@ impl Log {
             waiters: Waiters::default(),
             flushing: Mutex::new(()),
             group: FlushGroup::default(),
-            flush_queued: AtomicBool::new(false),
+            flush_queue: FlushQueue::default(),
             timer_queued: AtomicBool::new(false),
             checkpoint: Mutex::new(recovered.checkpoint),
             offline: OnceLock::new(),

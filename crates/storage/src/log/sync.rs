@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{LogCore, LogEvent, Mark};
 use crate::checkpoint::{self, Checkpoint};
@@ -84,7 +84,7 @@ impl LogCore {
 
     /// Has a flusher thread flush soon; requests made before it starts share it.
     pub(super) fn request_flush(&self) {
-        if !self.flush_queued.swap(true, Ordering::AcqRel) {
+        if self.flush_queue.request() {
             self.env.flusher.submit(self.this.clone(), Work::Flush);
         }
     }
@@ -205,21 +205,98 @@ impl LogCore {
 }
 
 impl Flushable for LogCore {
-    fn work(&self, work: Work) {
+    fn work(&self, work: Work) -> Option<Work> {
         if self.check_open().is_err() {
-            return;
+            return None;
         }
-        let result = match work {
+        let (result, next) = match work {
             Work::Flush => {
-                // Cleared first: an append that comes later asks again.
-                self.flush_queued.store(false, Ordering::Release);
                 self.timer_queued.store(false, Ordering::Release);
-                self.flush()
+                if !self.flush_queue.begin() {
+                    return None;
+                }
+                let result = self.flush();
+                (result, self.flush_queue.end().then_some(Work::Flush))
             }
-            Work::Checkpoint => self.checkpoint(),
+            Work::Checkpoint => (self.checkpoint(), None),
         };
         if let Err(error) = result {
             tracing::warn!(dir = %self.dir.display(), %error, ?work, "background work on a log failed");
         }
+        next
+    }
+}
+
+/// Whether a background flush of the log is queued or under way, so that it is queued at most once and
+/// no second thread ever waits for the first.
+#[derive(Debug, Default)]
+pub(super) struct FlushQueue(Mutex<Flushing>);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Flushing {
+    #[default]
+    Idle,
+    /// In the queue: it covers everything appended before it begins.
+    Queued,
+    /// A thread is at it: what is appended now it may not cover.
+    Running,
+    /// A thread is at it, and asked to queue the log again when it is done.
+    RunningAndWanted,
+}
+
+impl FlushQueue {
+    /// Asks for a flush of everything appended so far; true when the caller has to queue it.
+    fn request(&self) -> bool {
+        let mut state = self.0.lock();
+        let was = *state;
+        *state = match was {
+            Flushing::Idle | Flushing::Queued => Flushing::Queued,
+            Flushing::Running | Flushing::RunningAndWanted => Flushing::RunningAndWanted,
+        };
+        was == Flushing::Idle
+    }
+
+    /// A thread is about to flush; false when another is at it, which will then see to it.
+    fn begin(&self) -> bool {
+        let mut state = self.0.lock();
+        let running = matches!(*state, Flushing::Running | Flushing::RunningAndWanted);
+        *state = if running {
+            Flushing::RunningAndWanted
+        } else {
+            Flushing::Running
+        };
+        !running
+    }
+
+    /// The thread is done; true when the log has to be queued again.
+    fn end(&self) -> bool {
+        let mut state = self.0.lock();
+        let wanted = *state == Flushing::RunningAndWanted;
+        *state = if wanted {
+            Flushing::Queued
+        } else {
+            Flushing::Idle
+        };
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FlushQueue;
+
+    #[test]
+    fn a_flush_is_queued_once_and_again_for_what_came_while_it_ran() {
+        let queue = FlushQueue::default();
+        assert!(queue.request());
+        assert!(!queue.request(), "the queued flush covers it");
+        assert!(queue.begin());
+        assert!(!queue.request(), "no second thread");
+        assert!(!queue.begin(), "a due timer finds the flush under way");
+        assert!(queue.end(), "what came meanwhile needs another flush");
+        assert!(!queue.request(), "which is queued");
+        assert!(queue.begin());
+        assert!(!queue.end());
+        assert!(queue.request());
     }
 }
