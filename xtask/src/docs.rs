@@ -135,7 +135,7 @@ fn tests_of(api: &str, tests: &[(String, String)]) -> String {
     }
 }
 
-fn replace_between(text: &str, begin: &str, end: &str, new: &str) -> Result<String> {
+pub fn replace_between(text: &str, begin: &str, end: &str, new: &str) -> Result<String> {
     let (before, rest) = text
         .split_once(begin)
         .with_context(|| format!("{begin} is missing"))?;

@@ -3,8 +3,10 @@
 //! One module per command. [`steps`] runs what a command consists of, says what it does, and ends
 //! with a summary; a command fails when one of its steps does, but runs the others first.
 
+mod bench;
 mod compat;
 mod deny;
+mod dlog;
 mod docs;
 mod kafka;
 mod lint;
@@ -35,6 +37,8 @@ enum Command {
     Docs,
     /// Runs real Kafka clients against the server, or against a real Kafka.
     Compat(compat::CompatOptions),
+    /// Measures the server and a real Kafka in the same run, with the same clients.
+    Bench(bench::BenchOptions),
     /// Runs a real Kafka in the foreground.
     Kafka(kafka::KafkaOptions),
     /// Checks licences, banned and duplicate crates and their sources against deny.toml.
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Lint => lint::run(&mut steps),
         Command::Docs => steps.step("documents", docs::write),
         Command::Compat(options) => compat::run(&mut steps, &options),
+        Command::Bench(options) => steps.step("bench", |root| bench::run(root, &options)),
         Command::Kafka(options) => steps.step("kafka", |root| kafka::run(root, &options)),
         Command::Deny => deny::run(&mut steps),
         Command::Ci => {

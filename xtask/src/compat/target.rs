@@ -1,19 +1,15 @@
 //! The broker under test: started for the run on free ports with a fresh folder, or given.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-use std::{fs, process, thread};
+use std::process::Command;
+use std::{fs, process};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use super::clients::Client;
 use super::{Against, CompatOptions};
-use crate::kafka::{BrokerOptions, Distribution, KafkaBroker, Line, terminate};
-use crate::steps::cargo;
-
-const READY_BOUND: Duration = Duration::from_secs(30);
+use crate::dlog::{self, DlogOptions, DlogServer};
+use crate::kafka::{BrokerOptions, Distribution, KafkaBroker, Line};
 
 /// A broker that clients can connect to.
 pub struct Target {
@@ -29,7 +25,7 @@ pub struct Target {
 }
 
 enum Running {
-    Dlog(Child),
+    Dlog(DlogServer),
     Kafka(KafkaBroker),
     Elsewhere,
 }
@@ -58,9 +54,9 @@ impl Target {
             Against::Dlog => {
                 let program = match &options.dlog {
                     Some(program) => program.clone(),
-                    None => build(root)?,
+                    None => dlog::build(root)?,
                 };
-                Self::start_dlog(&program, data)
+                Self::start_dlog(program, data)
             }
         }
     }
@@ -82,42 +78,19 @@ impl Target {
         })
     }
 
-    fn start_dlog(program: &Path, data: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&data)?;
-        let version = super::must(Command::new(program).arg("--version"))?;
-        let log = fs::File::create(data.with_extension("log"))?;
-        let mut child = Command::new(program)
-            .args([
-                "serve",
-                "--kafka",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-                "--data-dir",
-            ])
-            .arg(&data)
-            .env("DLOG_AUTO_CREATE_TOPICS_ENABLE", "false")
-            .env("DLOG_GROUP_INITIAL_REBALANCE_DELAY_MS", "0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let output = child.stdout.take().context("the pipe was asked for")?;
-        match ready_address(output) {
-            Ok(bootstrap) => Ok(Self {
-                name: version,
-                bootstrap,
-                auto_create: false,
-                log_dir: Some(data),
-                running: Running::Dlog(child),
-            }),
-            Err(error) => {
-                child.kill()?;
-                child.wait()?;
-                Err(error)
-            }
-        }
+    fn start_dlog(program: PathBuf, data: PathBuf) -> Result<Self> {
+        let version = super::must(Command::new(&program).arg("--version"))?;
+        let options = DlogOptions::new(program, data.clone())
+            .with("AUTO_CREATE_TOPICS_ENABLE", "false")
+            .with("GROUP_INITIAL_REBALANCE_DELAY_MS", "0");
+        let server = DlogServer::start(&options)?;
+        Ok(Self {
+            name: version,
+            bootstrap: server.address.clone(),
+            auto_create: false,
+            log_dir: Some(data),
+            running: Running::Dlog(server),
+        })
     }
 
     /// What the topics and groups of a client begin with.
@@ -142,60 +115,9 @@ impl Target {
     /// When it does not end by itself after SIGTERM, or ended before.
     pub fn stop(&mut self) -> Result<()> {
         match std::mem::replace(&mut self.running, Running::Elsewhere) {
-            Running::Dlog(mut child) => {
-                if let Some(status) = child.try_wait()? {
-                    bail!("the server ended during the run ({status})");
-                }
-                terminate(&mut child)
-            }
+            Running::Dlog(server) => server.stop(),
             Running::Kafka(broker) => broker.stop(),
             Running::Elsewhere => Ok(()),
         }
     }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if let Running::Dlog(child) = &mut self.running {
-            // The run has failed already; nothing more can be done about an error here.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-fn build(root: &Path) -> Result<PathBuf> {
-    cargo(
-        root,
-        &["build", "--release", "--locked", "--package", "dlog"],
-        &[],
-    )?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    Ok(target.join("release/dlog"))
-}
-
-/// Waits for the line `ready kafka=HOST:PORT …`; a thread keeps the pipe empty afterwards.
-fn ready_address(output: process::ChildStdout) -> Result<String> {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(output).lines().map_while(Result::ok) {
-            // Nobody listens any more once the line has come.
-            let _ = sender.send(line);
-        }
-    });
-    let started = Instant::now();
-    while let Some(left) = READY_BOUND.checked_sub(started.elapsed()) {
-        let line = receiver
-            .recv_timeout(left)
-            .context("the server said no ready line")?;
-        let address = line.strip_prefix("ready ").and_then(|fields| {
-            fields
-                .split(' ')
-                .find_map(|field| field.strip_prefix("kafka="))
-        });
-        if let Some(address) = address {
-            return Ok(address.to_owned());
-        }
-    }
-    bail!("the server said no ready line within {READY_BOUND:?}")
 }

@@ -1,0 +1,171 @@
+//! What the machine does and is: CPU time and memory of a process, the page cache, a description.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// Ticks of `/proc/PID/stat` in a second; Linux has fixed it for user space.
+const TICKS_PER_S: f64 = 100.0;
+
+/// Free memory that is left when the page cache counts as full.
+const LEAVE_FREE_BYTES: u64 = 1 << 30;
+
+/// Disk space that the filling leaves for the run itself.
+const LEAVE_DISK_BYTES: u64 = 24 << 30;
+
+const CHUNK: usize = 4 << 20;
+
+/// CPU time that a process has used so far, user and system, in seconds.
+///
+/// # Errors
+/// When the process is gone.
+pub fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the broker has ended")?;
+    // The name, in parentheses, may have spaces; user and system time are fields 14 and 15.
+    let fields = stat.rsplit_once(')').context("a stat line")?.1;
+    let ticks: Vec<f64> = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    Ok(ticks.iter().sum::<f64>() / TICKS_PER_S)
+}
+
+/// Resident memory of a process in MiB.
+///
+/// # Errors
+/// When the process is gone.
+pub fn resident_mib(pid: u32) -> Result<f64> {
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).context("the broker has ended")?;
+    Ok(kib(&status, "VmRSS:")? / 1024.0)
+}
+
+fn kib(text: &str, name: &str) -> Result<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let field = line.with_context(|| format!("{name} is missing"))?;
+    Ok(field.trim().trim_end_matches("kB").trim().parse()?)
+}
+
+fn free_bytes() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    Ok((kib(&text, "MemFree:")? * 1024.0) as u64)
+}
+
+/// A file as large as memory. Reading it fills the page cache, so that writes take recycled pages, as
+/// they do on a machine that has been up for a while. On a virtual machine the first touch of a page
+/// costs more than everything that a broker does with it, and would hide the difference.
+pub struct Filler {
+    path: PathBuf,
+}
+
+impl Filler {
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn create(folder: &Path) -> Result<Self> {
+        let text = fs::read_to_string("/proc/meminfo")?;
+        let total = (kib(&text, "MemTotal:")? * 1024.0) as u64;
+        let size = total.min(free_disk_bytes(folder)?.saturating_sub(LEAVE_DISK_BYTES));
+        let filler = Self {
+            path: folder.join("filler"),
+        };
+        let mut file = File::create(&filler.path)?;
+        let chunk = vec![0x5a; CHUNK];
+        for _ in 0..size / CHUNK as u64 {
+            file.write_all(&chunk)?;
+        }
+        file.sync_data()?;
+        Ok(filler)
+    }
+
+    /// Reads the file until hardly any memory is free.
+    ///
+    /// # Errors
+    /// An I/O error.
+    pub fn fill_page_cache(&self) -> Result<()> {
+        let mut file = File::open(&self.path)?;
+        let mut chunk = vec![0; CHUNK];
+        while free_bytes()? > LEAVE_FREE_BYTES {
+            if file.read(&mut chunk)? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        // It lies in the target folder; the next run replaces it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+fn free_disk_bytes(folder: &Path) -> Result<u64> {
+    let output = Command::new("df")
+        .args(["--output=avail", "-B1"])
+        .arg(folder)
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = text.lines().nth(1).context("df printed no number")?;
+    Ok(number.trim().parse()?)
+}
+
+/// Writes everything back and empties the page cache. Needs root.
+///
+/// # Errors
+/// When the system does not allow it.
+pub fn drop_page_cache() -> Result<()> {
+    Command::new("sync").status()?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open("/proc/sys/vm/drop_caches")
+        .context("emptying the page cache needs root")?;
+    file.write_all(b"1\n")?;
+    Ok(())
+}
+
+/// Writes back what is dirty, so that one run does not pay for the one before it.
+///
+/// # Errors
+/// When `sync` cannot be started.
+pub fn settle() -> Result<()> {
+    Command::new("sync").status()?;
+    Ok(())
+}
+
+/// The machine in a line.
+pub fn describe(folder: &Path) -> String {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .map_or("unknown processor", |line| {
+            line.trim_start_matches([' ', '\t', ':'])
+        });
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = fs::read_to_string("/proc/meminfo").ok();
+    let gib = memory
+        .and_then(|text| kib(&text, "MemTotal:").ok())
+        .unwrap_or_default()
+        / 1024.0
+        / 1024.0;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let file_system = Command::new("df")
+        .args(["--output=fstype"])
+        .arg(folder)
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
+    format!(
+        "{cores} cores of {model}, {gib:.0} GiB, Linux {}, {}",
+        kernel.trim(),
+        file_system.lines().nth(1).unwrap_or_default().trim()
+    )
+}
