@@ -122,8 +122,9 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// What becomes of old records.
     pub cleanup: CleanupPolicy,
-    /// Write this many zeros ahead of small appends under `FlushPolicy::Always` and `Messages`, so
-    /// that a flush need not write file-system metadata; 0 turns it off.
+    /// Write at most this many zeros ahead of appends: of small ones under `FlushPolicy::Always` and
+    /// `Messages`, so that a flush need not write file-system metadata; of all under the others, so
+    /// that the page cache holds the log in large folios. 0 turns it off.
     pub zero_ahead_bytes: u32,
     /// Move the recovery point after this many bytes: what a restart after a crash reads again.
     pub checkpoint_bytes: u64,
