@@ -4,6 +4,7 @@
 //! with a summary; a command fails when one of its steps does, but runs the others first.
 
 mod compat;
+mod dataset;
 mod deny;
 mod docs;
 mod kafka;
@@ -35,6 +36,8 @@ enum Command {
     Docs,
     /// Runs real Kafka clients against the server, or against a real Kafka.
     Compat(compat::CompatOptions),
+    /// Sends a real data set through real clients while the server is killed, and reads it back.
+    Dataset(dataset::DatasetOptions),
     /// Runs a real Kafka in the foreground.
     Kafka(kafka::KafkaOptions),
     /// Checks licences, banned and duplicate crates and their sources against deny.toml.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Lint => lint::run(&mut steps),
         Command::Docs => steps.step("documents", docs::write),
         Command::Compat(options) => compat::run(&mut steps, &options),
+        Command::Dataset(options) => dataset::run(&mut steps, &options),
         Command::Kafka(options) => steps.step("kafka", |root| kafka::run(root, &options)),
         Command::Deny => deny::run(&mut steps),
         Command::Ci => {

@@ -164,7 +164,11 @@ impl Drop for Target {
     }
 }
 
-fn build(root: &Path) -> Result<PathBuf> {
+/// Has cargo build the server with optimisation; its path.
+///
+/// # Errors
+/// When the build fails.
+pub fn build(root: &Path) -> Result<PathBuf> {
     cargo(
         root,
         &["build", "--release", "--locked", "--package", "dlog"],
@@ -175,7 +179,10 @@ fn build(root: &Path) -> Result<PathBuf> {
 }
 
 /// Waits for the line `ready kafka=HOST:PORT …`; a thread keeps the pipe empty afterwards.
-fn ready_address(output: process::ChildStdout) -> Result<String> {
+///
+/// # Errors
+/// When the server ends or takes too long before it says so.
+pub fn ready_address(output: process::ChildStdout) -> Result<String> {
     let (sender, receiver) = std::sync::mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
