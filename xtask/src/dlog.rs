@@ -2,7 +2,7 @@
 //!
 //! A server ends with the value that owns it.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -54,6 +54,7 @@ impl DlogOptions {
 #[derive(Debug)]
 pub struct DlogServer {
     child: Child,
+    log: PathBuf,
     /// Where clients connect.
     pub address: String,
     /// From the start of the process to its ready line.
@@ -67,7 +68,9 @@ impl DlogServer {
     /// When it cannot be started, ends, or does not become ready in time.
     pub fn start(options: &DlogOptions) -> Result<Self> {
         fs::create_dir_all(&options.data_dir)?;
-        let log = File::create(options.data_dir.with_extension("log"))?;
+        // A server that is started again on its folder goes on with its log.
+        let log = options.data_dir.with_extension("log");
+        let output = OpenOptions::new().create(true).append(true).open(&log)?;
         let settings = options.settings.iter();
         let started = Instant::now();
         let mut child = Command::new(&options.program)
@@ -77,12 +80,13 @@ impl DlogServer {
             .envs(settings.map(|(name, value)| (format!("DLOG_{name}"), value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {}", options.program.display()))?;
         let output = child.stdout.take().context("the pipe was asked for")?;
         let mut server = Self {
             child,
+            log,
             address: String::new(),
             start_up: Duration::ZERO,
         };
@@ -96,14 +100,26 @@ impl DlogServer {
         self.child.id()
     }
 
+    /// Fails when the server has ended by itself.
+    ///
+    /// # Errors
+    /// With its exit status.
+    pub fn must_run(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!(
+                "the server ended by itself ({status}), see {}",
+                self.log.display()
+            ),
+        }
+    }
+
     /// Stops the server as an operator would.
     ///
     /// # Errors
     /// When it has ended before, or does not end in time.
     pub fn stop(mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("the server ended during the run ({status})");
-        }
+        self.must_run()?;
         terminate(&mut self.child)
     }
 

@@ -5,6 +5,7 @@
 
 mod bench;
 mod compat;
+mod dataset;
 mod deny;
 mod dlog;
 mod docs;
@@ -39,6 +40,8 @@ enum Command {
     Compat(compat::CompatOptions),
     /// Measures the server and a real Kafka in the same run, with the same clients.
     Bench(bench::BenchOptions),
+    /// Sends a real data set through real clients while the server is killed, and reads it back.
+    Dataset(dataset::DatasetOptions),
     /// Runs a real Kafka in the foreground.
     Kafka(kafka::KafkaOptions),
     /// Checks licences, banned and duplicate crates and their sources against deny.toml.
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Docs => steps.step("documents", docs::write),
         Command::Compat(options) => compat::run(&mut steps, &options),
         Command::Bench(options) => steps.step("bench", |root| bench::run(root, &options)),
+        Command::Dataset(options) => dataset::run(&mut steps, &options),
         Command::Kafka(options) => steps.step("kafka", |root| kafka::run(root, &options)),
         Command::Deny => deny::run(&mut steps),
         Command::Ci => {

@@ -1,11 +1,12 @@
 //! `cargo xtask test`: builds everything, runs unit, documentation, property and system tests, then
-//! the real clients that can run on this machine.
+//! the real clients that can run on this machine, and part of the real data set.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::compat::{self, Against, CompatOptions};
+use crate::dataset::{self, DatasetOptions};
 use crate::steps::{Steps, cargo};
 
 /// Options of `cargo xtask test`.
@@ -41,6 +42,10 @@ pub fn run(steps: &mut Steps, options: &TestOptions) {
         write: false,
     };
     compat::run(steps, &clients);
+    dataset::run(
+        steps,
+        &DatasetOptions::quick(built_program(steps), options.all),
+    );
 }
 
 /// The program that the first step built; building it again with optimisation would take longer than

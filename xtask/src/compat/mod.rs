@@ -5,7 +5,7 @@
 //! with Kafka's console tools, [`report`] makes the table. The broker is ours, the real Kafka (which
 //! proves the programs), or one that runs already ([`target`]).
 
-mod clients;
+pub mod clients;
 mod report;
 mod target;
 mod tools;
@@ -217,7 +217,7 @@ fn trimmed(bytes: &[u8]) -> String {
 ///
 /// # Errors
 /// With its output when it fails.
-fn must(command: &mut std::process::Command) -> Result<String> {
+pub fn must(command: &mut std::process::Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .output()

@@ -1,3 +1,6 @@
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
 
@@ -5,7 +8,8 @@ import java.util.Map;
  * The Java client against a broker.
  *
  * <p>{@code run BOOTSTRAP PREFIX} does all steps on topics of that prefix; {@code verify BOOTSTRAP
- * PREFIX...} reads what other clients wrote; {@code murmur2} prints the partitioner's fixture.
+ * PREFIX...} reads what other clients wrote; {@code read BOOTSTRAP TOPIC FILE} reads a whole topic into a
+ * file; {@code murmur2} prints the partitioner's fixture.
  */
 public final class Main {
     private Main() {}
@@ -15,8 +19,9 @@ public final class Main {
             case "run" -> run(new Clients(arguments[1], arguments[2]));
             case "verify" -> List.of(arguments).subList(2, arguments.length)
                     .forEach(prefix -> verify(new Clients(arguments[1], prefix)));
+            case "read" -> read(arguments[1], arguments[2], Path.of(arguments[3]));
             case "murmur2" -> System.out.print(Murmur2Fixture.json());
-            default -> throw new IllegalArgumentException("run, verify or murmur2");
+            default -> throw new IllegalArgumentException("run, verify, read or murmur2");
         }
         System.exit(0);
     }
@@ -28,6 +33,14 @@ public final class Main {
         new ConsumeSteps(clients).run();
         new GroupSteps(clients).run();
         new ErrorSteps(clients, "1".equals(environment.get("COMPAT_AUTO_CREATE"))).run();
+    }
+
+    private static void read(String bootstrap, String topic, Path file) {
+        try {
+            TopicReader.read(bootstrap, topic, file);
+        } catch (IOException failure) {
+            throw new UncheckedIOException(failure);
+        }
     }
 
     /** The step is named after the prefix, which the runner knows the client by. */
