@@ -22,7 +22,6 @@ fn started(folder: &Path) -> (ServerOptions, Server, Cli) {
 
 #[test]
 fn a_killed_broker_costs_a_producer_time_but_no_record() {
-    const PARTITIONS: usize = 3;
     const KILLS: u64 = 4;
     let folder = tempfile::tempdir().unwrap();
     let (options, mut server, cli) = started(folder.path());
@@ -95,10 +94,6 @@ fn a_killed_broker_costs_a_producer_time_but_no_record() {
         );
     }
     assert_eq!(by_key.len(), 50);
-    assert!(
-        PARTITIONS > 1,
-        "several batches were under way at each kill"
-    );
 }
 
 #[test]
@@ -164,7 +159,7 @@ fn an_interrupt_ends_following() {
     let output = consuming.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("interrupted after 1 records"), "{said}");
+    assert!(said.contains("interrupted after 1 record"), "{said}");
 }
 
 #[test]

@@ -16,7 +16,9 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{BrokerId, FetchRequest, ListOffsetsRequest, TopicName};
+use kafka_protocol::messages::{
+    BrokerId, FetchRequest, FetchResponse, ListOffsetsRequest, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use tokio::task::JoinSet;
 
@@ -235,12 +237,17 @@ impl Consumer {
             .next
             .range(self.first..)
             .chain(self.next.range(..self.first));
+        let mut failed = None;
         for (&partition, &offset) in rotated {
-            let connection = self.client.leader(&self.topic, partition).await?;
-            let share = shares
-                .entry(connection.address().to_owned())
-                .or_insert_with(|| (connection, Vec::new()));
-            share.1.push((partition, offset));
+            match self.client.leader(&self.topic, partition).await {
+                Ok(connection) => {
+                    let share = shares
+                        .entry(connection.address().to_owned())
+                        .or_insert_with(|| (connection, Vec::new()));
+                    share.1.push((partition, offset));
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
         let patience = self.client.timeout() + self.config.max_wait;
         let mut fetches = JoinSet::new();
@@ -254,20 +261,39 @@ impl Consumer {
         let mut all = Vec::new();
         while let Some(fetched) = fetches.join_next().await {
             let (answer, share) = fetched.map_err(|error| ClientError::Usage(error.to_string()))?;
-            let answer = answer?;
-            let what = || format!("fetch from {}", self.topic);
-            ClientError::check(answer.error_code, what, None)?;
-            let topics = answer.responses.into_iter();
-            for slot in topics.flat_map(|topic| topic.partitions) {
-                let asked = share
-                    .iter()
-                    .find(|(index, _)| *index == slot.partition_index);
-                if let Some((_, from)) = asked {
-                    all.push(self.fetched(slot, *from)?);
+            for fetched in self.judge(answer, &share) {
+                match fetched {
+                    Ok(fetched) => all.push(fetched),
+                    Err(error) => failed = failed.or(Some(error)),
                 }
             }
         }
-        Ok(all)
+        // Partitions that cannot be read hold up nobody who has records in others.
+        match failed {
+            Some(error) if all.iter().all(|fetched| fetched.batches.is_empty()) => Err(error),
+            _ => Ok(all),
+        }
+    }
+
+    /// What an answer has of the partitions that it was asked for.
+    fn judge(&self, answer: Result<FetchResponse>, share: &[(i32, i64)]) -> Vec<Result<Fetched>> {
+        let checked = answer.and_then(|answer| {
+            let what = || format!("fetch from {}", self.topic);
+            ClientError::check(answer.error_code, what, None)?;
+            Ok(answer)
+        });
+        let answer = match checked {
+            Ok(answer) => answer,
+            Err(error) => return vec![Err(error)],
+        };
+        let topics = answer.responses.into_iter();
+        let slots = topics.flat_map(|topic| topic.partitions);
+        slots
+            .filter_map(|slot| {
+                let asked = share.iter().find(|(of, _)| *of == slot.partition_index);
+                asked.map(|(_, from)| self.fetched(slot, *from))
+            })
+            .collect()
     }
 
     fn request(&self, share: &[(i32, i64)]) -> FetchRequest {

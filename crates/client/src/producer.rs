@@ -183,6 +183,9 @@ impl Producer {
         }
         while self.buffered > 0 && self.buffered + bytes > self.config.buffer_bytes {
             self.dispatch_all()?;
+            if self.under_way.is_empty() {
+                break;
+            }
             self.settle_one().await;
         }
         self.fail_once()?;
@@ -346,8 +349,12 @@ impl Producer {
     fn settle(&mut self, joined: Result<Outcome, JoinError>) {
         let outcome = match joined {
             Ok(outcome) => outcome,
-            // A task ends so only when the runtime does.
+            // A task ends so only when the runtime does. Nobody must wait for it.
             Err(error) => {
+                for gathering in self.gathering.values_mut() {
+                    gathering.sending = false;
+                    gathering.identity = None;
+                }
                 let error = ClientError::Usage(error.to_string());
                 self.failure.get_or_insert(error);
                 return;

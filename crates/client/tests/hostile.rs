@@ -408,7 +408,7 @@ async fn partitions_that_were_not_asked_for_and_records_that_go_back() {
             return None;
         }
         let records = Bytes::from(records.clone());
-        let asked = PartitionData::default().with_records(Some(records.clone()));
+        let asked = PartitionData::default().with_records(Some(records));
         let foreign = asked.clone().with_partition_index(5);
         let topic = FetchableTopicResponse::default()
             .with_topic(TopicName(StrBytes::from_static_str(TOPIC)))

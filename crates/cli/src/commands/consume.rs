@@ -16,6 +16,7 @@ use dlog_client::{ClientError, Consumer, ConsumerConfig, Fetched, Position};
 use indicatif::{ProgressBar, ProgressStyle};
 use kafka_protocol::ResponseError;
 
+use super::log::render;
 use super::remote::{self, EXIT_CODES, INTERRUPTED, RemoteArgs};
 use print::{Format, Printer, Template};
 
@@ -96,7 +97,10 @@ pub fn run(arguments: ConsumeArgs) -> Result<ExitCode> {
         if let Some(done) = done {
             return done.map(|()| ExitCode::SUCCESS);
         }
-        remote::note(&format!("interrupted after {printed} records"));
+        remote::note(&format!(
+            "interrupted after {}",
+            render::count(printed, "record")
+        ));
         // That is how one ends following.
         Ok(if follow {
             ExitCode::SUCCESS

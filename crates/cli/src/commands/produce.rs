@@ -21,6 +21,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::Instant;
 
+use super::log::render;
 use super::remote::{
     self, EXIT_CODES, INTERRUPTED, RemoteArgs, key_value, now_ms, parse_acks, parse_compression,
 };
@@ -349,11 +350,16 @@ impl Sending<'_> {
                 failed => format!(", {failed} not"),
             };
             remote::note(&format!(
-                "{acknowledged} records acknowledged{failed}, in {seconds:.1} s"
+                "{} acknowledged{failed}, in {seconds:.1} s",
+                render::count(acknowledged, "record")
             ));
         }
         done?;
-        ensure!(failed == 0, "{failed} records were not acknowledged");
+        ensure!(
+            failed == 0,
+            "not acknowledged: {}",
+            render::count(failed, "record")
+        );
         Ok(if interrupted {
             ExitCode::from(INTERRUPTED)
         } else {

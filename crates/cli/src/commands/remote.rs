@@ -15,6 +15,9 @@ use serde::Serialize;
 pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 there is no such topic, partition or \
 group; 4 it exists already; 5 the broker cannot be reached or does not answer; 130 interrupted before the end.";
 
+/// Where a broker is when nobody says so.
+pub const DEFAULT_BROKER: &str = "127.0.0.1:9092";
+
 const NOT_FOUND: u8 = 3;
 const EXISTS: u8 = 4;
 const UNREACHABLE: u8 = 5;
@@ -29,7 +32,7 @@ pub struct RemoteArgs {
         short,
         long,
         env = "DLOG_BOOTSTRAP",
-        default_value = "127.0.0.1:9092",
+        default_value = DEFAULT_BROKER,
         global = true
     )]
     pub bootstrap: String,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use dlog_client::{ClientError, Position, TopicInfo};
+use dlog_client::{Client, ClientError, Position, TopicInfo};
 use kafka_protocol::ResponseError;
 use serde_json::json;
 
@@ -200,10 +200,8 @@ async fn describe(remote: &RemoteArgs, name: &str, all: bool) -> Result<()> {
         .iter()
         .filter(|partition| partition.leader >= 0);
     let led: Vec<i32> = led.map(|partition| partition.index).collect();
-    let first = client
-        .offsets(name, &led, Position::Beginning, false)
-        .await?;
-    let next = client.offsets(name, &led, Position::End, false).await?;
+    let first = known_offsets(&client, name, &led, Position::Beginning).await;
+    let next = known_offsets(&client, name, &led, Position::End).await;
     let shown: Vec<_> = settings
         .iter()
         .filter(|setting| all || setting.is_set)
@@ -249,6 +247,24 @@ async fn describe(remote: &RemoteArgs, name: &str, all: bool) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Offsets of the partitions that tell them: one that is offline must not hide the others.
+async fn known_offsets(
+    client: &Client,
+    name: &str,
+    partitions: &[i32],
+    position: Position,
+) -> BTreeMap<i32, i64> {
+    if let Ok(offsets) = client.offsets(name, partitions, position, false).await {
+        return offsets;
+    }
+    let mut known = BTreeMap::new();
+    for partition in partitions {
+        let offsets = client.offsets(name, &[*partition], position, false).await;
+        known.extend(offsets.unwrap_or_default());
+    }
+    known
 }
 
 fn shown_offset(offsets: &BTreeMap<i32, i64>, partition: i32) -> String {

@@ -255,11 +255,13 @@ fn unusable(error: impl std::fmt::Display) -> ClientError {
     ClientError::Usage(error.to_string())
 }
 
+/// Whether it was refused for its size, and no earlier attempt may have been written.
 fn is_too_large(error: &ClientError) -> bool {
-    matches!(
-        error.response_error(),
-        Some(ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge)
-    )
+    matches!(error, ClientError::Refused { .. })
+        && matches!(
+            error.response_error(),
+            Some(ResponseError::MessageTooLarge | ResponseError::RecordListTooLarge)
+        )
 }
 
 /// Whether the broker does not know our sequence numbers.

@@ -99,7 +99,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// A number with its noun: `1 segment`, `2 segments`.
-pub(super) fn count(n: u64, noun: &str) -> String {
+pub(in crate::commands) fn count(n: u64, noun: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{n} {noun}{plural}")
 }
