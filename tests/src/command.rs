@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use serde_json::Value;
 
 use crate::server::binary;
@@ -114,11 +115,11 @@ pub fn json_lines(text: &str) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// Sends Ctrl-C's signal.
+/// Sends a signal to a process.
 ///
 /// # Errors
 /// The operating system's error.
-pub fn interrupt(child: &Child) -> Result<()> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    Ok(kill_process(pid.context("a process id")?, Signal::INT)?)
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(kill_process(pid.context("a process id")?, signal)?)
 }
