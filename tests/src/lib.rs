@@ -1,6 +1,7 @@
 //! Shared helpers of the system tests: the real `dlog` binary as a process, and a Kafka client that
 //! is written for testing and shares no code with the product's own client.
 //!
+//! * [`command`]: the commands that talk to a broker.
 //! * [`server`]: start, kill, restart `dlog serve` on a data folder.
 //! * [`wire`]: one connection, one request at a time, and the bytes themselves.
 //! * [`produce`]: an idempotent producer that goes on through crashes, and reading a log back.
@@ -9,6 +10,7 @@
 //! Nothing here waits for an amount of time to pass: it waits for a condition, with a bound after
 //! which the test fails.
 
+pub mod command;
 pub mod produce;
 pub mod requests;
 pub mod server;

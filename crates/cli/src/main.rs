@@ -1,21 +1,30 @@
 //! `dlog`: the server and its tools in one program.
 //!
-//! Exit codes: 0 done; 1 failed, with one line on standard error that says why; 2 wrong usage.
+//! Exit codes: 0 done; 1 failed, with one line on standard error that says why; 2 wrong usage; the
+//! commands that talk to a broker have more. Whoever closes our output has enough of it: that is no
+//! failure.
 
 mod commands;
 mod config;
 
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use commands::remote;
 use commands::serve::ServeArgs;
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed, with one line on standard error that says why; 2 wrong \
+usage. Commands that talk to a broker have more: see their --help.";
 
 /// A distributed commit log that Kafka clients use.
 ///
 /// Without a command: `dlog serve`.
 #[derive(Debug, Parser)]
-#[command(name = "dlog", version, max_term_width = 100)]
+#[command(name = "dlog", version, max_term_width = 100, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -42,41 +51,67 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Print the manual page.
-    Man,
+    /// Print a manual page: of dlog, or of one of its commands.
+    Man {
+        /// The command, for example: topic create.
+        command: Vec<String>,
+        /// Write the pages of all commands into this folder instead.
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        dir: Option<PathBuf>,
+    },
 }
 
-fn man() -> anyhow::Result<ExitCode> {
-    clap_mangen::Man::new(Arguments::command()).render(&mut std::io::stdout())?;
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "dlog", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(())
+}
+
+fn man(command: &[String], dir: Option<&Path>) -> anyhow::Result<()> {
+    let mut all = Arguments::command();
+    if let Some(dir) = dir {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        return clap_mangen::generate_to(all, dir)
+            .with_context(|| format!("cannot write to {}", dir.display()));
+    }
+    // Names the commands as one types them.
+    all.build();
+    let mut found = &all;
+    for word in command {
+        found = found
+            .find_subcommand(word)
+            .with_context(|| format!("there is no command {}", command.join(" ")))?;
+    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(found.clone()).render(&mut page)?;
+    std::io::stdout().write_all(&page)?;
+    Ok(())
+}
+
+fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {
+    match command {
+        None => return commands::serve::run(&ServeArgs::default()),
+        Some(Command::Serve(arguments)) => return commands::serve::run(&arguments),
+        Some(Command::Config(arguments)) => commands::config::run(arguments)?,
+        Some(Command::Produce(arguments)) => return commands::produce::run(*arguments),
+        Some(Command::Consume(arguments)) => return commands::consume::run(*arguments),
+        Some(Command::Topic(arguments)) => return commands::topic::run(arguments),
+        Some(Command::Bench(arguments)) => return commands::bench::run(arguments),
+        Some(Command::Log(arguments)) => return commands::log::run(&arguments),
+        Some(Command::Completions { shell }) => completions(shell)?,
+        Some(Command::Man { command, dir }) => man(&command, dir.as_deref())?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let done = match arguments.command {
-        None => commands::serve::run(&ServeArgs::default()),
-        Some(Command::Serve(arguments)) => commands::serve::run(&arguments),
-        Some(Command::Config(arguments)) => {
-            commands::config::run(arguments).map(|()| ExitCode::SUCCESS)
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) if remote::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            remote::complain(&error);
+            ExitCode::FAILURE
         }
-        Some(Command::Produce(arguments)) => commands::produce::run(*arguments),
-        Some(Command::Consume(arguments)) => commands::consume::run(*arguments),
-        Some(Command::Topic(arguments)) => commands::topic::run(arguments),
-        Some(Command::Bench(arguments)) => commands::bench::run(arguments),
-        Some(Command::Completions { shell }) => {
-            clap_complete::generate(
-                shell,
-                &mut Arguments::command(),
-                "dlog",
-                &mut std::io::stdout(),
-            );
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(Command::Man) => man(),
-        Some(Command::Log(arguments)) => commands::log::run(&arguments),
-    };
-    done.unwrap_or_else(|error| {
-        eprintln!("dlog: {error:#}");
-        ExitCode::FAILURE
-    })
+    }
 }

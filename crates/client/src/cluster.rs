@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::{Request, StrBytes};
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::connection::Connection;
@@ -62,6 +63,14 @@ pub struct TopicInfo {
     pub partitions: Vec<PartitionInfo>,
 }
 
+impl TopicInfo {
+    /// Number of partitions that have a leader.
+    fn led(&self) -> usize {
+        let partitions = self.partitions.iter();
+        partitions.filter(|partition| partition.leader >= 0).count()
+    }
+}
+
 /// A broker of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerInfo {
@@ -95,11 +104,15 @@ struct Shared {
     known: Mutex<Known>,
 }
 
+/// A place for the connection to one address. Its lock is held while connecting, so that nobody else
+/// connects there meanwhile; others go on.
+type Slot = Arc<tokio::sync::Mutex<Option<Arc<Connection>>>>;
+
 #[derive(Default)]
 struct Known {
     brokers: HashMap<i32, String>,
     topics: HashMap<String, TopicInfo>,
-    connections: HashMap<String, Arc<Connection>>,
+    slots: HashMap<String, Slot>,
 }
 
 impl Client {
@@ -128,24 +141,27 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`].
     pub async fn any(&self) -> Result<Arc<Connection>> {
-        let mut known = self.shared.known.lock().await;
-        known
-            .connections
-            .retain(|_, connection| !connection.is_closed());
-        if let Some(connection) = known.connections.values().next() {
-            return Ok(connection.clone());
-        }
+        let addresses: Vec<String> = {
+            let known = self.shared.known.lock();
+            let open = known.slots.values().find_map(|slot| {
+                let slot = slot.try_lock().ok()?;
+                slot.as_ref()
+                    .filter(|connection| !connection.is_closed())
+                    .cloned()
+            });
+            if let Some(connection) = open {
+                return Ok(connection);
+            }
+            let listed = self.shared.config.bootstrap.split(',').map(str::trim);
+            let listed = listed.filter(|address| !address.is_empty());
+            listed
+                .map(str::to_owned)
+                .chain(known.brokers.values().cloned())
+                .collect()
+        };
         let mut last = None;
-        let listed = self
-            .shared
-            .config
-            .bootstrap
-            .split(',')
-            .map(str::trim)
-            .map(str::to_owned);
-        let addresses: Vec<String> = listed.chain(known.brokers.values().cloned()).collect();
-        for address in addresses.iter().filter(|address| !address.is_empty()) {
-            match self.open(&mut known, address).await {
+        for address in &addresses {
+            match self.open(address).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = Some(error),
             }
@@ -153,16 +169,19 @@ impl Client {
         Err(last.unwrap_or_else(|| ClientError::Usage("the list of brokers is empty".to_owned())))
     }
 
-    async fn open(&self, known: &mut Known, address: &str) -> Result<Arc<Connection>> {
-        if let Some(connection) = known.connections.get(address).filter(|c| !c.is_closed()) {
+    async fn open(&self, address: &str) -> Result<Arc<Connection>> {
+        let slot = {
+            let mut known = self.shared.known.lock();
+            known.slots.entry(address.to_owned()).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.as_ref().filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
         let config = &self.shared.config;
         let connection =
             Arc::new(Connection::open(address, &config.client_id, config.timeout).await?);
-        known
-            .connections
-            .insert(address.to_owned(), connection.clone());
+        *slot = Some(connection.clone());
         Ok(connection)
     }
 
@@ -171,13 +190,12 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`].
     pub async fn broker(&self, id: i32) -> Result<Arc<Connection>> {
-        let mut known = self.shared.known.lock().await;
-        let unknown = || ClientError::Unreachable {
+        let address = self.shared.known.lock().brokers.get(&id).cloned();
+        let address = address.ok_or_else(|| ClientError::Unreachable {
             address: format!("broker {id}"),
             reason: "the metadata does not name it".to_owned(),
-        };
-        let address = known.brokers.get(&id).cloned().ok_or_else(unknown)?;
-        self.open(&mut known, &address).await
+        })?;
+        self.open(&address).await
     }
 
     /// Sends a request to any broker.
@@ -206,8 +224,9 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] when it does not exist.
     pub async fn topic(&self, name: &str) -> Result<TopicInfo> {
-        if let Some(topic) = self.shared.known.lock().await.topics.get(name) {
-            return Ok(topic.clone());
+        let known = self.shared.known.lock().topics.get(name).cloned();
+        if let Some(topic) = known {
+            return Ok(topic);
         }
         self.refresh(name, false).await
     }
@@ -228,7 +247,44 @@ impl Client {
             .first()
             .map(|topic| info(topic, name))
             .transpose()?;
-        topic.ok_or_else(|| ClientError::Usage(format!("the broker says nothing of topic {name}")))
+        topic.ok_or_else(|| ClientError::Incomplete {
+            what: format!("topic {name}"),
+        })
+    }
+
+    /// As [`Client::refresh`], and waits until the partitions have leaders: at most `unknown` for a
+    /// topic that does not exist (its creation may be under way), else the client's patience.
+    /// Partitions that stay without one hold nobody up who needs others.
+    ///
+    /// # Errors
+    /// As [`Client::refresh`], or the last reason.
+    pub async fn await_topic(
+        &self,
+        name: &str,
+        create: bool,
+        unknown: Duration,
+    ) -> Result<TopicInfo> {
+        let began = Instant::now();
+        loop {
+            let error = match self.refresh(name, create).await {
+                Ok(info) if info.led() == info.partitions.len() => return Ok(info),
+                Ok(info) if info.led() > 0 && began.elapsed() >= unknown => return Ok(info),
+                Ok(_) => ClientError::Refused {
+                    what: format!("topic {name}"),
+                    code: ResponseError::LeaderNotAvailable.code(),
+                    message: None,
+                },
+                Err(error) => error,
+            };
+            let patience = match error.response_error() {
+                Some(ResponseError::UnknownTopicOrPartition) => unknown,
+                _ => self.timeout(),
+            };
+            if !error.is_retriable() || began.elapsed() >= patience {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// All topics, by name.
@@ -261,7 +317,7 @@ impl Client {
             .iter()
             .map(|broker| BrokerInfo {
                 id: broker.node_id.0,
-                address: format!("{}:{}", broker.host, broker.port),
+                address: address(&broker.host, broker.port),
                 rack: broker.rack.as_ref().map(ToString::to_string),
             })
             .collect();
@@ -275,17 +331,26 @@ impl Client {
 
     async fn metadata(&self, request: &MetadataRequest) -> Result<MetadataResponse> {
         let answer = self.call(request, 12).await?;
-        let mut known = self.shared.known.lock().await;
-        for broker in &answer.brokers {
-            known
-                .brokers
-                .insert(broker.node_id.0, format!("{}:{}", broker.host, broker.port));
+        let mut known = self.shared.known.lock();
+        // Every answer lists all brokers; a list without any is of no use.
+        if !answer.brokers.is_empty() {
+            let brokers = answer.brokers.iter();
+            known.brokers = brokers
+                .map(|broker| (broker.node_id.0, address(&broker.host, broker.port)))
+                .collect();
         }
         for topic in &answer.topics {
-            if let Ok(topic) = info(topic, "") {
-                known.topics.insert(topic.name.clone(), topic);
+            match (info(topic, ""), &topic.name) {
+                (Ok(info), _) => {
+                    known.topics.insert(info.name.clone(), info);
+                }
+                (Err(_), Some(name)) => {
+                    known.topics.remove(name.as_str());
+                }
+                (Err(_), None) => {}
             }
         }
+        drop(known);
         Ok(answer)
     }
 
@@ -301,20 +366,29 @@ impl Client {
             None => {
                 return Err(ClientError::Refused {
                     what: what(),
-                    code: 3,
+                    code: ResponseError::UnknownTopicOrPartition.code(),
                     message: None,
                 });
             }
             Some(info) if info.leader < 0 => {
                 return Err(ClientError::Refused {
                     what: what(),
-                    code: 5,
+                    code: ResponseError::LeaderNotAvailable.code(),
                     message: None,
                 });
             }
             Some(info) => info.leader,
         };
         self.broker(leader).await
+    }
+}
+
+/// A name or an IPv4 address as it is, an IPv6 address in brackets.
+fn address(host: &str, port: i32) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
 }
 

@@ -1,31 +1,39 @@
 //! One connection to one broker: requests go out as they come, answers come back in order.
 //!
 //! Invariants: an answer's length is checked against [`MAX_ANSWER_BYTES`] before memory is taken; when
-//! the connection ends, everybody who waits hears of it.
+//! the connection ends, everybody who waits hears of it; a connection on which an answer did not come
+//! in time is ended, for what comes later on it would come later still.
 
 use std::collections::{HashMap, VecDeque};
+use std::io::IoSlice;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::error::{ClientError, Result};
+use crate::shape;
 
 /// Largest answer that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 256 << 20;
 
 /// Requests that may wait to be written.
 const QUEUE: usize = 64;
+/// Length, API, version and correlation id: what is written anew for each sending of a request.
+const HEAD_BYTES: usize = 12;
 
 type Waiting = Arc<Mutex<Pending>>;
 
@@ -36,15 +44,32 @@ struct Pending {
     ended: Option<String>,
 }
 
+/// A request on its way to the socket.
+struct Frame {
+    head: [u8; HEAD_BYTES],
+    body: Bytes,
+    /// Told when all of it was given to the operating system.
+    written: Option<oneshot::Sender<()>>,
+}
+
+/// A request that was encoded once and can be sent any number of times, without a copy.
+#[derive(Clone, Debug)]
+pub struct Prepared<R> {
+    version: i16,
+    body: Bytes,
+    request: PhantomData<fn() -> R>,
+}
+
 /// A connection to a broker.
 pub struct Connection {
     address: String,
     client_id: StrBytes,
     timeout: Duration,
     correlation: AtomicI32,
-    outgoing: mpsc::Sender<Bytes>,
+    outgoing: mpsc::Sender<Frame>,
     waiting: Waiting,
     versions: HashMap<i16, (i16, i16)>,
+    tasks: [AbortHandle; 2],
 }
 
 impl Connection {
@@ -74,8 +99,10 @@ impl Connection {
         let (reading, writing) = stream.into_split();
         let waiting = Waiting::default();
         let (outgoing, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(writing, queue, waiting.clone()));
-        tokio::spawn(read(reading, waiting.clone()));
+        let tasks = [
+            tokio::spawn(write(writing, queue, waiting.clone())).abort_handle(),
+            tokio::spawn(read(BufReader::new(reading), waiting.clone())).abort_handle(),
+        ];
         let mut connection = Self {
             address: address.to_owned(),
             client_id: StrBytes::from_string(client_id.to_owned()),
@@ -84,22 +111,31 @@ impl Connection {
             outgoing,
             waiting,
             versions: HashMap::new(),
+            tasks,
         };
         connection.negotiate().await?;
         Ok(connection)
     }
 
     async fn negotiate(&mut self) -> Result<()> {
+        const NEWEST: i16 = 3;
         let request = ApiVersionsRequest::default()
             .with_client_software_name(StrBytes::from_static_str("dlog"))
             .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-        let mut answer: ApiVersionsResponse = self.call_version(&request, 3, self.timeout).await?;
-        if answer.error_code != 0 {
-            // A broker that knows less says so in version 0.
-            answer = self
-                .call_version(&ApiVersionsRequest::default(), 0, self.timeout)
-                .await?;
-        }
+        let prepared = self.encode(&request, NEWEST)?;
+        let frame = self.exchange(&prepared, self.timeout).await?;
+        // A broker that does not know the version answers in version 0; the error code is at the same
+        // place in all of them, behind the correlation id.
+        let refused = frame
+            .get(4..6)
+            .is_some_and(|code| code == ResponseError::UnsupportedVersion.code().to_be_bytes());
+        let answer: ApiVersionsResponse = if refused {
+            let prepared = self.encode(&ApiVersionsRequest::default(), 0)?;
+            let frame = self.exchange(&prepared, self.timeout).await?;
+            self.decode::<ApiVersionsRequest>(frame, 0)?
+        } else {
+            self.decode::<ApiVersionsRequest>(frame, NEWEST)?
+        };
         ClientError::check(
             answer.error_code,
             || format!("ApiVersions of {}", self.address),
@@ -141,15 +177,48 @@ impl Connection {
         newest: i16,
         patience: Duration,
     ) -> Result<R::Response> {
-        let version = self.version_of::<R>(newest)?;
-        self.call_version(request, version, patience).await
+        let prepared = self.prepare(request, newest)?;
+        let frame = self.exchange(&prepared, patience).await?;
+        self.decode::<R>(frame, prepared.version)
+    }
+
+    /// Encodes a request in the newest version, up to `newest`, that both sides speak.
+    ///
+    /// # Errors
+    /// [`ClientError::Unsupported`], or [`ClientError::Usage`] for a field that the version lacks.
+    pub fn prepare<R: Request>(&self, request: &R, newest: i16) -> Result<Prepared<R>> {
+        self.encode(request, self.version_of::<R>(newest)?)
+    }
+
+    /// Sends a prepared request.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub async fn call_prepared<R: Request>(&self, request: &Prepared<R>) -> Result<R::Response> {
+        let frame = self.exchange(request, self.timeout).await?;
+        self.decode::<R>(frame, request.version)
+    }
+
+    /// Sends a prepared request that is not answered; waits until the operating system has all of it.
+    ///
+    /// # Errors
+    /// [`ClientError::Disconnected`].
+    pub async fn tell_prepared<R: Request>(&self, request: &Prepared<R>) -> Result<()> {
+        let (written, told) = oneshot::channel();
+        let (head, _) = self.head(request);
+        let frame = Frame {
+            head,
+            body: request.body.clone(),
+            written: Some(written),
+        };
+        if self.is_closed() || self.outgoing.send(frame).await.is_err() {
+            return Err(self.disconnected());
+        }
+        told.await.map_err(|_| self.disconnected())
     }
 
     /// The version in which a request is sent.
-    ///
-    /// # Errors
-    /// [`ClientError::Unsupported`].
-    pub fn version_of<R: Request>(&self, newest: i16) -> Result<i16> {
+    fn version_of<R: Request>(&self, newest: i16) -> Result<i16> {
         let api = api_of::<R>();
         let unsupported = || ClientError::Unsupported {
             address: self.address.clone(),
@@ -164,61 +233,80 @@ impl Connection {
         }
     }
 
-    async fn call_version<R: Request>(
-        &self,
-        request: &R,
-        version: i16,
-        patience: Duration,
-    ) -> Result<R::Response> {
-        let api = api_of::<R>();
-        let malformed = |reason: String| ClientError::Malformed {
-            address: self.address.clone(),
-            api,
-            reason,
-        };
-        let correlation = self.correlation.fetch_add(1, Ordering::Relaxed);
-        let frame = self
-            .encode(request, version, correlation)
-            .map_err(ClientError::Usage)?;
-        let answer = self.exchange(frame, correlation);
-        let mut answer = match tokio::time::timeout(patience, answer).await {
-            Ok(answer) => answer?,
-            Err(_) => {
-                let timeout_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-                return Err(ClientError::Timeout {
-                    address: self.address.clone(),
-                    api,
-                    timeout_ms,
-                });
-            }
-        };
-        ResponseHeader::decode(&mut answer, R::Response::header_version(version))
-            .map_err(|error| malformed(error.to_string()))?;
-        R::Response::decode(&mut answer, version).map_err(|error| malformed(error.to_string()))
-    }
-
-    fn encode<R: Request>(
-        &self,
-        request: &R,
-        version: i16,
-        correlation: i32,
-    ) -> Result<Bytes, String> {
+    fn encode<R: Request>(&self, request: &R, version: i16) -> Result<Prepared<R>> {
+        let unusable = |error: String| ClientError::Usage(format!("{:?}: {error}", api_of::<R>()));
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
             .with_request_api_version(version)
-            .with_correlation_id(correlation)
             .with_client_id(Some(self.client_id.clone()));
-        let mut frame = BytesMut::zeroed(4);
+        let size = request
+            .compute_size(version)
+            .map_err(|e| unusable(as_text(e)))?;
+        let mut body = BytesMut::with_capacity(size.saturating_add(64));
         header
-            .encode(&mut frame, R::header_version(version))
-            .map_err(as_text)?;
-        request.encode(&mut frame, version).map_err(as_text)?;
-        let len = u32::try_from(frame.len() - 4).map_err(as_text)?;
-        frame[..4].copy_from_slice(&len.to_be_bytes());
-        Ok(frame.freeze())
+            .encode(&mut body, R::header_version(version))
+            .map_err(|error| unusable(as_text(error)))?;
+        request
+            .encode(&mut body, version)
+            .map_err(|error| unusable(as_text(error)))?;
+        if i32::try_from(body.len()).is_err() {
+            return Err(unusable(format!("{} bytes are no frame", body.len())));
+        }
+        Ok(Prepared {
+            version,
+            // API, version and correlation id are written for each sending.
+            body: body.freeze().split_off(HEAD_BYTES - 4),
+            request: PhantomData,
+        })
     }
 
-    async fn exchange(&self, frame: Bytes, correlation: i32) -> Result<Bytes> {
+    /// The first bytes of a frame, with a new correlation id.
+    fn head<R: Request>(&self, request: &Prepared<R>) -> ([u8; HEAD_BYTES], i32) {
+        let correlation = self.correlation.fetch_add(1, Ordering::Relaxed);
+        let mut head = [0; HEAD_BYTES];
+        let mut out = head.as_mut_slice();
+        // `encode` made sure that it fits.
+        out.put_u32((request.body.len() + HEAD_BYTES - 4) as u32);
+        out.put_i16(R::KEY);
+        out.put_i16(request.version);
+        out.put_i32(correlation);
+        (head, correlation)
+    }
+
+    fn decode<R: Request>(&self, mut frame: Bytes, version: i16) -> Result<R::Response> {
+        let malformed = |reason: String| ClientError::Malformed {
+            address: self.address.clone(),
+            api: api_of::<R>(),
+            reason,
+        };
+        ResponseHeader::decode(&mut frame, R::Response::header_version(version))
+            .map_err(|error| malformed(error.to_string()))?;
+        // The decoder takes memory for as many elements as a count says.
+        shape::check(R::KEY, version, &frame).map_err(malformed)?;
+        R::Response::decode(&mut frame, version).map_err(|error| malformed(error.to_string()))
+    }
+
+    /// Sends a frame and waits for the one that answers it.
+    async fn exchange<R: Request>(
+        &self,
+        request: &Prepared<R>,
+        patience: Duration,
+    ) -> Result<Bytes> {
+        match tokio::time::timeout(patience, self.send_and_wait(request)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let timeout_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+                self.close("an answer did not come in time");
+                Err(ClientError::Timeout {
+                    address: self.address.clone(),
+                    api: api_of::<R>(),
+                    timeout_ms,
+                })
+            }
+        }
+    }
+
+    async fn send_and_wait<R: Request>(&self, request: &Prepared<R>) -> Result<Bytes> {
         let (caller, answer) = oneshot::channel();
         // The place in the channel is taken first, so that both queues have the same order.
         let Ok(room) = self.outgoing.reserve().await else {
@@ -230,26 +318,20 @@ impl Connection {
                 drop(waiting);
                 return Err(self.disconnected());
             }
+            let (head, correlation) = self.head(request);
             waiting.queue.push_back((correlation, caller));
-            room.send(frame);
+            room.send(Frame {
+                head,
+                body: request.body.clone(),
+                written: None,
+            });
         }
         answer.await.map_err(|_| self.disconnected())
     }
 
-    /// Sends a request that is not answered.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn tell<R: Request>(&self, request: &R, newest: i16) -> Result<()> {
-        let version = self.version_of::<R>(newest)?;
-        let correlation = self.correlation.fetch_add(1, Ordering::Relaxed);
-        let frame = self
-            .encode(request, version, correlation)
-            .map_err(ClientError::Usage)?;
-        self.outgoing
-            .send(frame)
-            .await
-            .map_err(|_| self.disconnected())
+    fn close(&self, reason: &str) {
+        end(&self.waiting, reason);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 
     fn disconnected(&self) -> ClientError {
@@ -259,6 +341,12 @@ impl Connection {
             address: self.address.clone(),
             reason,
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -277,15 +365,36 @@ fn end(waiting: &Waiting, reason: &str) {
     waiting.queue.clear();
 }
 
-async fn write(mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>, waiting: Waiting) {
-    while let Some(frame) = queue.recv().await {
-        if let Err(error) = stream.write_all(&frame).await {
+async fn write(mut stream: OwnedWriteHalf, mut queue: mpsc::Receiver<Frame>, waiting: Waiting) {
+    let mut frames = Vec::with_capacity(QUEUE);
+    while queue.recv_many(&mut frames, QUEUE).await > 0 {
+        if let Err(error) = write_frames(&mut stream, &frames).await {
             return end(&waiting, &error.to_string());
+        }
+        for written in frames.drain(..).filter_map(|frame| frame.written) {
+            // Whoever waited may have given up.
+            let _ = written.send(());
         }
     }
 }
 
-async fn read(mut stream: OwnedReadHalf, waiting: Waiting) {
+/// Writes all frames, with as few system calls as the socket allows.
+async fn write_frames(stream: &mut OwnedWriteHalf, frames: &[Frame]) -> std::io::Result<()> {
+    let mut slices: Vec<IoSlice<'_>> = frames
+        .iter()
+        .flat_map(|frame| [IoSlice::new(&frame.head), IoSlice::new(&frame.body)])
+        .collect();
+    let mut rest = slices.as_mut_slice();
+    while !rest.is_empty() {
+        match stream.write_vectored(rest).await? {
+            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            written => IoSlice::advance_slices(&mut rest, written),
+        }
+    }
+    Ok(())
+}
+
+async fn read(mut stream: impl AsyncBufRead + Unpin, waiting: Waiting) {
     let reason = loop {
         match read_frame(&mut stream).await {
             Ok(frame) => {
@@ -307,7 +416,7 @@ async fn read(mut stream: OwnedReadHalf, waiting: Waiting) {
     end(&waiting, &reason);
 }
 
-async fn read_frame(stream: &mut OwnedReadHalf) -> Result<Bytes, String> {
+async fn read_frame(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Bytes, String> {
     let mut prefix = [0; 4];
     stream
         .read_exact(&mut prefix)
@@ -316,16 +425,17 @@ async fn read_frame(stream: &mut OwnedReadHalf) -> Result<Bytes, String> {
             std::io::ErrorKind::UnexpectedEof => "the broker closed it".to_owned(),
             _ => error.to_string(),
         })?;
-    let len = usize::try_from(i32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
-    if len > MAX_ANSWER_BYTES {
-        return Err(format!(
-            "an answer of {len} bytes was announced, more than {MAX_ANSWER_BYTES}"
-        ));
-    }
-    let mut frame = BytesMut::with_capacity(len.min(1 << 20));
+    let len = i32::from_be_bytes(prefix);
+    let len = usize::try_from(len)
+        .ok()
+        .filter(|len| *len <= MAX_ANSWER_BYTES)
+        .ok_or_else(|| {
+            format!("an answer of {len} bytes was announced; 0 to {MAX_ANSWER_BYTES} are read")
+        })?;
+    // Memory that is not written to costs nothing, so an announcement alone takes none.
+    let mut frame = BytesMut::with_capacity(len);
     while frame.len() < len {
         let missing = len - frame.len();
-        frame.reserve(missing.min(1 << 20));
         let mut limited = (&mut *stream).take(missing as u64);
         let read = limited
             .read_buf(&mut frame)
@@ -335,6 +445,5 @@ async fn read_frame(stream: &mut OwnedReadHalf) -> Result<Bytes, String> {
             return Err("the broker closed it inside an answer".to_owned());
         }
     }
-    debug_assert_eq!(frame.remaining(), len);
     Ok(frame.freeze())
 }

@@ -77,6 +77,20 @@ pub enum ClientError {
         /// What is wrong.
         source: RecordError,
     },
+    /// An answer that leaves out what was asked for.
+    #[error("{what}: the broker's answer leaves it out")]
+    Incomplete {
+        /// What was asked.
+        what: String,
+    },
+    /// Records were sent and given up; whether they were written is not known.
+    #[error("{what}: given up, and it is not known whether the records were written: {source}")]
+    Uncertain {
+        /// What was asked.
+        what: String,
+        /// The last reason.
+        source: Box<ClientError>,
+    },
     /// The caller asked for something impossible.
     #[error("{0}")]
     Usage(String),
@@ -84,11 +98,10 @@ pub enum ClientError {
 
 impl ClientError {
     /// The broker's error for `what`, if `code` is one.
-    pub(crate) fn check(
-        code: i16,
-        what: impl FnOnce() -> String,
-        message: Option<&str>,
-    ) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] unless `code` is 0.
+    pub fn check(code: i16, what: impl FnOnce() -> String, message: Option<&str>) -> Result<()> {
         if code == 0 {
             return Ok(());
         }
@@ -103,6 +116,7 @@ impl ClientError {
     pub fn response_error(&self) -> Option<ResponseError> {
         match self {
             Self::Refused { code, .. } => ResponseError::try_from_code(*code),
+            Self::Uncertain { source, .. } => source.response_error(),
             _ => None,
         }
     }
@@ -111,6 +125,7 @@ impl ClientError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Disconnected { .. } | Self::Timeout { .. } | Self::Unreachable { .. } => true,
+            Self::Uncertain { .. } => false,
             _ => self
                 .response_error()
                 .is_some_and(|error| error.is_retriable()),

@@ -12,10 +12,11 @@ mod consumer;
 mod error;
 pub mod partitioner;
 mod producer;
+mod shape;
 
 pub use admin::Setting;
 pub use cluster::{BrokerInfo, Client, ClientConfig, ClusterInfo, PartitionInfo, TopicInfo};
-pub use connection::{Connection, MAX_ANSWER_BYTES};
+pub use connection::{Connection, MAX_ANSWER_BYTES, Prepared};
 pub use consumer::{Consumer, ConsumerConfig, Fetched, Position};
 pub use error::{ClientError, Result};
 pub use producer::{Delivered, Outgoing, Producer, ProducerConfig};

@@ -1,48 +1,51 @@
 //! `dlog consume`: records of a topic to standard output.
+//!
+//! Invariants: without `--follow` it ends at the ends that the partitions had when it began; a broker
+//! that goes away and comes back costs time, not records, and none is printed twice.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::io::{self, BufWriter, Write};
+mod print;
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
-use dlog_client::{Consumer, ConsumerConfig, Position};
-use dlog_storage::record::Record;
-use serde_json::json;
+use clap::Args;
+use dlog_client::{ClientError, Consumer, ConsumerConfig, Fetched, Position};
+use indicatif::{ProgressBar, ProgressStyle};
+use kafka_protocol::ResponseError;
 
-use super::remote::{self, EXIT_CODES, RemoteArgs};
+use super::log::render;
+use super::remote::{self, EXIT_CODES, INTERRUPTED, RemoteArgs};
+use print::{Format, Printer, Template};
 
-/// How a record is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// The template of --template.
-    Text,
-    /// One JSON object a line.
-    Json,
-    /// Key and value as hexadecimal digits.
-    Hex,
-    /// The value's bytes and nothing else.
-    Raw,
-}
+/// Between two attempts at a broker that does not answer.
+const PAUSE: Duration = Duration::from_millis(200);
+
+const EXAMPLES: &str = "Examples:
+  dlog consume greetings --from beginning
+  dlog consume orders --from -10 --template '%p/%o %k: %v\\n'
+  dlog consume orders --partitions 3 --from 1500 --count 1 --json
+  dlog consume orders --from @1767225600000 --follow";
 
 /// Options of `dlog consume`.
 #[derive(Args, Debug)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct ConsumeArgs {
     #[command(flatten)]
     remote: RemoteArgs,
     /// Topic.
     topic: String,
-    /// Where to begin: beginning, end, an offset, or @MS for the first record that young (Unix ms).
-    #[arg(long, default_value = "end", value_parser = position, value_name = "WHERE")]
+    /// Where to begin in each partition: beginning, end, an offset, -N for the last N records, or @MS
+    /// for the first record that young (Unix ms).
+    #[arg(long, visible_alias = "offset", default_value = "end", allow_hyphen_values = true, value_parser = position, value_name = "WHERE")]
     from: Position,
     /// Partitions, separated by commas; all without it.
-    #[arg(short, long, value_delimiter = ',')]
+    #[arg(short, long, visible_alias = "partition", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(0..))]
     partitions: Vec<i32>,
     /// Stop after this many records.
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, visible_alias = "max", value_name = "N")]
     count: Option<u64>,
     /// Go on waiting for records at the end (what --from end does anyway).
     #[arg(short, long)]
@@ -50,10 +53,10 @@ pub struct ConsumeArgs {
     /// How a record is printed.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Text for a record: %k key, %v value, %t topic, %p partition, %o offset, %T timestamp, %h headers,
-    /// %% percent, \n line end, \t tab.
-    #[arg(long, default_value = "%v\\n")]
-    template: String,
+    /// Text for a record: %k key, %v value, %K and %S their bytes (-1: null), %t topic, %p partition,
+    /// %o offset, %T timestamp (Unix ms), %h headers, %% percent; \n, \r, \t, \0 and \\.
+    #[arg(long, default_value = "%v\\n", value_parser = |text: &str| text.parse::<Template>())]
+    template: Template,
     /// Printed for a null key or value.
     #[arg(long, default_value = "", value_name = "TEXT")]
     null_marker: String,
@@ -63,212 +66,246 @@ pub struct ConsumeArgs {
 }
 
 fn position(text: &str) -> Result<Position, String> {
+    let wrong = || format!("{text:?} is none of beginning, end, an offset, -N and @MS");
+    let number = |digits: &str| {
+        digits
+            .parse()
+            .ok()
+            .filter(|n: &i64| *n >= 0)
+            .ok_or_else(wrong)
+    };
     match text {
         "beginning" | "earliest" => Ok(Position::Beginning),
         "end" | "latest" => Ok(Position::End),
-        _ => {
-            let wrong = || format!("{text:?} is none of beginning, end, an offset and @MS");
-            match text.strip_prefix('@') {
-                Some(ms) => ms.parse().map(Position::Timestamp).map_err(|_| wrong()),
-                None => match text.parse() {
-                    Ok(offset) if offset >= 0 => Ok(Position::Offset(offset)),
-                    _ => Err(wrong()),
-                },
-            }
-        }
+        _ => match text.split_at_checked(1) {
+            Some(("@", ms)) => number(ms).map(Position::Timestamp),
+            Some(("-", count)) => number(count).map(Position::Last),
+            _ => number(text).map(Position::Offset),
+        },
     }
 }
 
 /// Runs `dlog consume`.
 pub fn run(arguments: ConsumeArgs) -> Result<ExitCode> {
     remote::run(async move {
-        tokio::select! {
-            done = consume(&arguments) => done,
-            // Ctrl-C is how one ends following.
-            _ = tokio::signal::ctrl_c() => Ok(()),
+        let follow = arguments.follow || arguments.from == Position::End;
+        let mut printed = 0;
+        let done = tokio::select! {
+            done = consume(&arguments, follow, &mut printed) => Some(done),
+            () = remote::stop_signal() => None,
+        };
+        if let Some(done) = done {
+            return done.map(|()| ExitCode::SUCCESS);
         }
+        remote::note(&format!(
+            "interrupted after {}",
+            render::count(printed, "record")
+        ));
+        // That is how one ends following.
+        Ok(if follow {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(INTERRUPTED)
+        })
     })
 }
 
-async fn consume(arguments: &ConsumeArgs) -> Result<()> {
+async fn consume(arguments: &ConsumeArgs, follow: bool, printed: &mut u64) -> Result<()> {
     let client = arguments.remote.connect().await?;
     let config = ConsumerConfig {
-        max_wait: Duration::from_millis(500),
         committed_only: arguments.committed,
         ..ConsumerConfig::default()
     };
     let topic = &arguments.topic;
-    let mut consumer =
+    let consumer =
         Consumer::new(client, topic, &arguments.partitions, arguments.from, config).await?;
-    let follow = arguments.follow || arguments.from == Position::End;
-    let mut ends = HashMap::new();
-    if !follow {
-        let partitions: Vec<i32> = consumer
-            .positions()
-            .map(|(partition, _)| partition)
-            .collect();
-        for partition in partitions {
-            ends.insert(partition, consumer.find(partition, Position::End).await?);
-        }
-    }
-    let mut left = arguments.count.unwrap_or(u64::MAX);
-    while left > 0 && (follow || drop_finished(&mut consumer, &ends)) {
-        let fetched = match consumer.poll().await {
-            Ok(fetched) => fetched,
-            Err(error) if error.is_retriable() && follow => {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-            Err(error) => return Err(error.into()),
+    let ends = match follow {
+        true => None,
+        false => Some(consumer.find(Position::End).await?),
+    };
+    let mut reading = Reading {
+        progress: progress(&consumer, ends.as_ref()),
+        consumer,
+        ends,
+        patience: Duration::from_secs(arguments.remote.timeout),
+        may_skip: !matches!(arguments.from, Position::Offset(_)),
+        idle_polls: 0,
+    };
+    let printer = Printer {
+        topic,
+        format: if arguments.remote.json {
+            Format::Json
+        } else {
+            arguments.format
+        },
+        template: &arguments.template,
+        null_marker: &arguments.null_marker,
+    };
+    let most = arguments.count.unwrap_or(u64::MAX);
+    while *printed < most {
+        let Some(fetched) = reading.next().await? else {
+            break;
         };
         let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
         for fetched in &fetched {
-            for record in fetched.records(topic)? {
-                if left > 0
-                    && ends
-                        .get(&fetched.partition)
-                        .is_none_or(|end| record.offset < *end)
-                {
-                    print(arguments, fetched.partition, &record, &mut out)?;
-                    left -= 1;
+            for record in fetched.records(topic) {
+                let record = record?;
+                if *printed >= most || reading.is_behind_end(fetched.partition, record.offset) {
+                    break;
                 }
+                printer.print(fetched.partition, &record, &mut out)?;
+                *printed += 1;
             }
         }
         out.flush()?;
     }
+    reading.progress.finish_and_clear();
     Ok(())
 }
 
-/// Leaves partitions that were read to the end that they had at the start; false when none is left.
-fn drop_finished(consumer: &mut Consumer, ends: &HashMap<i32, i64>) -> bool {
-    let finished: Vec<i32> = consumer
-        .positions()
-        .filter(|(partition, next)| ends.get(partition).is_some_and(|end| next >= end))
-        .map(|(partition, _)| partition)
-        .collect();
-    for partition in finished {
-        consumer.drop_partition(partition);
-    }
-    consumer.positions().next().is_some()
-}
-
-fn print(
-    arguments: &ConsumeArgs,
-    partition: i32,
-    record: &Record,
-    out: &mut impl Write,
-) -> Result<()> {
-    let format = if arguments.remote.json {
-        Format::Json
-    } else {
-        arguments.format
+/// How far it is, when somebody watches and the records go elsewhere.
+fn progress(consumer: &Consumer, ends: Option<&BTreeMap<i32, i64>>) -> ProgressBar {
+    let Some(ends) = ends.filter(|_| io::stderr().is_terminal() && !io::stdout().is_terminal())
+    else {
+        return ProgressBar::hidden();
     };
-    match format {
-        Format::Raw => out.write_all(record.value.as_deref().unwrap_or_default())?,
-        Format::Hex => writeln!(
-            out,
-            "{} {}",
-            hex(record.key.as_deref()),
-            hex(record.value.as_deref())
-        )?,
-        Format::Text => template(arguments, partition, record, out)?,
-        Format::Json => {
-            let text = |bytes: &Option<bytes::Bytes>| {
-                bytes
-                    .as_ref()
-                    .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
-            };
-            let headers: Vec<_> = record
-                .headers
-                .iter()
-                .map(|header| {
-                    (
-                        String::from_utf8_lossy(&header.key).into_owned(),
-                        text(&header.value),
-                    )
-                })
-                .collect();
-            serde_json::to_writer(
-                &mut *out,
-                &json!({
-                    "topic": arguments.topic,
-                    "partition": partition,
-                    "offset": record.offset,
-                    "timestamp": record.timestamp_ms,
-                    "key": text(&record.key),
-                    "value": text(&record.value),
-                    "headers": headers,
-                }),
-            )?;
-            writeln!(out)?;
-        }
-    }
-    Ok(())
-}
-
-fn hex(bytes: Option<&[u8]>) -> String {
-    match bytes {
-        None => "-".to_owned(),
-        Some(bytes) => {
-            bytes
-                .iter()
-                .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-                    // Writing to a String cannot fail.
-                    let _ = write!(text, "{byte:02x}");
-                    text
-                })
-        }
+    let left = consumer.positions().map(|(partition, next)| {
+        let end = ends.get(&partition).copied().unwrap_or(next);
+        u64::try_from(end.saturating_sub(next)).unwrap_or(0)
+    });
+    let bar = ProgressBar::new(left.sum());
+    match ProgressStyle::with_template("{bar:40} {pos} of {len} offsets  {eta} left") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
     }
 }
 
-fn template(
-    arguments: &ConsumeArgs,
-    partition: i32,
-    record: &Record,
-    out: &mut impl Write,
-) -> Result<()> {
-    let null = arguments.null_marker.as_bytes();
-    let mut characters = arguments.template.chars();
-    while let Some(character) = characters.next() {
-        match (character, characters.clone().next()) {
-            ('%', Some(what)) => {
-                characters.next();
-                match what {
-                    'k' => out.write_all(record.key.as_deref().unwrap_or(null))?,
-                    'v' => out.write_all(record.value.as_deref().unwrap_or(null))?,
-                    't' => out.write_all(arguments.topic.as_bytes())?,
-                    'p' => write!(out, "{partition}")?,
-                    'o' => write!(out, "{}", record.offset)?,
-                    'T' => write!(out, "{}", record.timestamp_ms)?,
-                    'h' => write_headers(record, out)?,
-                    '%' => out.write_all(b"%")?,
-                    other => {
-                        anyhow::bail!("--template has %{other}, which means nothing (see --help)")
-                    }
+struct Reading {
+    consumer: Consumer,
+    /// Where each partition ends for us; nothing when following.
+    ends: Option<BTreeMap<i32, i64>>,
+    /// How long a broker may be away, when not following.
+    patience: Duration,
+    /// Whether records that are deleted before they were read are gone over.
+    may_skip: bool,
+    /// Polls in a row that brought nothing.
+    idle_polls: u32,
+    progress: ProgressBar,
+}
+
+impl Reading {
+    fn is_behind_end(&self, partition: i32, offset: i64) -> bool {
+        let end = self.ends.as_ref().and_then(|ends| ends.get(&partition));
+        end.is_some_and(|end| offset >= *end)
+    }
+
+    /// The next records; nothing at the end.
+    async fn next(&mut self) -> Result<Option<Vec<Fetched>>> {
+        let began = Instant::now();
+        let mut complained = false;
+        loop {
+            if !self.drop_finished() {
+                return Ok(None);
+            }
+            let before: BTreeMap<i32, i64> = self.consumer.positions().collect();
+            let error = match self.consumer.poll().await {
+                Ok(fetched) => {
+                    self.note_progress(&before, &fetched);
+                    return Ok(Some(fetched));
                 }
+                Err(error) => error,
+            };
+            let patient = self.ends.is_none() || began.elapsed() < self.patience;
+            let out_of_range = error.response_error() == Some(ResponseError::OffsetOutOfRange);
+            if out_of_range && self.may_skip {
+                self.skip_deleted(error).await?;
+            } else if error.is_retriable() && patient {
+                if !complained {
+                    remote::note(&format!("{error}; trying again"));
+                    complained = true;
+                }
+                tokio::time::sleep(PAUSE).await;
+            } else {
+                return Err(error.into());
             }
-            ('\\', Some('n')) => {
-                characters.next();
-                out.write_all(b"\n")?;
-            }
-            ('\\', Some('t')) => {
-                characters.next();
-                out.write_all(b"\t")?;
-            }
-            (other, _) => write!(out, "{other}")?,
         }
     }
-    Ok(())
+
+    fn note_progress(&mut self, before: &BTreeMap<i32, i64>, fetched: &[Fetched]) {
+        let gone = fetched.iter().map(|fetched| {
+            let from = before.get(&fetched.partition).copied();
+            u64::try_from(fetched.next_offset() - from.unwrap_or(0)).unwrap_or(0)
+        });
+        let gone: u64 = gone.sum();
+        self.progress.inc(gone);
+        // Offsets at the end may belong to no record any more. Then the broker has no more to send.
+        let at_end = self.ends.as_ref().is_some_and(|ends| {
+            ends.iter().all(|(partition, end)| {
+                !before.contains_key(partition)
+                    || fetched
+                        .iter()
+                        .any(|of| of.partition == *partition && of.high_watermark >= *end)
+            })
+        });
+        self.idle_polls = if gone == 0 && at_end {
+            self.idle_polls + 1
+        } else {
+            0
+        };
+    }
+
+    /// Leaves partitions that were read to their end; false when none is left.
+    fn drop_finished(&mut self) -> bool {
+        let Some(ends) = &self.ends else {
+            return true;
+        };
+        let finished: Vec<i32> = self
+            .consumer
+            .positions()
+            .filter(|(partition, next)| ends.get(partition).is_some_and(|end| next >= end))
+            .map(|(partition, _)| partition)
+            .collect();
+        for partition in finished {
+            self.consumer.drop_partition(partition);
+        }
+        self.idle_polls < 2 && self.consumer.positions().next().is_some()
+    }
+
+    /// Goes on at the first records that are left, when the next ones were deleted.
+    async fn skip_deleted(&mut self, error: ClientError) -> Result<()> {
+        let mut first = self.consumer.find(Position::Beginning).await?;
+        let next: BTreeMap<i32, i64> = self.consumer.positions().collect();
+        first.retain(|partition, first| next.get(partition).is_some_and(|next| next < first));
+        if first.is_empty() {
+            return Err(error.into());
+        }
+        for (partition, first) in &first {
+            remote::note(&format!(
+                "records of partition {partition} were deleted before they were read; going on at offset {first}"
+            ));
+        }
+        self.consumer.seek(&first);
+        Ok(())
+    }
 }
 
-fn write_headers(record: &Record, out: &mut impl Write) -> Result<()> {
-    for (i, header) in record.headers.iter().enumerate() {
-        if i > 0 {
-            out.write_all(b",")?;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions() {
+        for (text, expected) in [
+            ("beginning", Position::Beginning),
+            ("latest", Position::End),
+            ("17", Position::Offset(17)),
+            ("-5", Position::Last(5)),
+            ("@1700000000000", Position::Timestamp(1_700_000_000_000)),
+        ] {
+            assert_eq!(position(text), Ok(expected));
         }
-        out.write_all(&header.key)?;
-        out.write_all(b"=")?;
-        out.write_all(header.value.as_deref().unwrap_or_default())?;
+        for text in ["", "@", "-", "x", "@-1", "--1", "1.5", "ü"] {
+            position(text).expect_err(text);
+        }
     }
-    Ok(())
 }

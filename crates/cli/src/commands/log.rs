@@ -5,7 +5,7 @@
 
 mod dump;
 mod maintain;
-mod render;
+pub(super) mod render;
 mod verify;
 
 use std::io::{self, Write};
@@ -19,6 +19,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Arguments of `dlog log`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 all is sound; 1 damage was found, or it failed; 2 wrong usage."
+)]
 pub struct LogArgs {
     #[command(subcommand)]
     command: LogCommand,
@@ -100,19 +103,13 @@ pub fn run(args: &LogArgs) -> Result<ExitCode> {
         LogCommand::RepairIndex(args) => maintain::repair_index(args, &mut out),
         LogCommand::Convert(args) => maintain::convert(args, &mut out),
     };
-    match result.and_then(|sound| Ok((sound, out.flush()?))) {
-        Ok((true, ())) => Ok(ExitCode::SUCCESS),
-        Ok((false, ())) => Ok(ExitCode::FAILURE),
-        // `dlog log dump … | head` is no error.
-        Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(error),
-    }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    let sound = result?;
+    out.flush()?;
+    Ok(if sound {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// The logs below a path: itself when it is a segment or holds segments, else its folders that do.

@@ -1,37 +1,46 @@
 //! `dlog produce`: lines of standard input or of files become records.
+//!
+//! Invariants: it ends with success only when the broker has acknowledged every record of the input;
+//! however it ends, it has sent what it read, waited for it, and says how much was acknowledged. A
+//! record is not sent twice: the producer is idempotent (with `--acks all`).
 
-use std::io::{IsTerminal, Write};
+mod input;
+
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use dlog_client::{Outgoing, Producer, ProducerConfig};
 use dlog_storage::record::{Compression, Header};
-use indicatif::ProgressBar;
-use serde::Deserialize;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::time::Instant;
 
-use super::remote::{self, EXIT_CODES, RemoteArgs, key_value};
+use super::log::render;
+use super::remote::{
+    self, EXIT_CODES, INTERRUPTED, RemoteArgs, key_value, now_ms, parse_acks, parse_compression,
+};
+use input::{Input, Parsed, Parser};
 
-/// What one line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Input {
-    /// The value, or key and value with --key-separator.
-    Text,
-    /// An object with value and optionally key, headers, timestamp and partition.
-    Json,
-    /// The value's bytes as hexadecimal digits.
-    Hex,
-}
+/// Longest line, in bytes: Kafka's brokers take no larger request.
+const MAX_LINE_BYTES: u64 = 100 << 20;
+/// A pause of the input after which what has gathered goes out.
+const PAUSE: Duration = Duration::from_millis(5);
+
+const EXAMPLES: &str = "Examples:
+  echo hello | dlog produce greetings
+  dlog produce orders --key-separator : orders.txt
+  dlog consume orders --from beginning --json | dlog produce copy --input json
+  dlog produce users --key-separator : --null-marker NULL   # the line k:NULL deletes k";
 
 /// Options of `dlog produce`.
 #[derive(Args, Debug)]
-#[command(after_help = EXIT_CODES)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub struct ProduceArgs {
     #[command(flatten)]
     remote: RemoteArgs,
@@ -40,16 +49,16 @@ pub struct ProduceArgs {
     /// Files to read; standard input without any. Each line is a record.
     files: Vec<PathBuf>,
     /// What separates key and value on a line, for example ":".
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     key_separator: Option<String>,
-    /// A key or value that is exactly this text is null.
+    /// A key or value that is exactly this text is null; a null value is a tombstone.
     #[arg(long, value_name = "TEXT")]
     null_marker: Option<String>,
     /// What one line is.
     #[arg(long, value_enum, default_value_t = Input::Text)]
     input: Input,
-    /// Partition; without it the key decides.
-    #[arg(short, long)]
+    /// Partition; without it the key decides, as with Java's client (murmur2).
+    #[arg(short, long, value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
     /// A header of every record, name=value; may be repeated.
     #[arg(short = 'H', long = "header", value_parser = key_value, value_name = "NAME=VALUE")]
@@ -57,45 +66,43 @@ pub struct ProduceArgs {
     /// Timestamp of every record, Unix ms; now without it.
     #[arg(long, value_name = "MS")]
     timestamp: Option<i64>,
-    /// Who must have a record before it is acknowledged: 0 nobody, 1 the leader, all.
-    #[arg(long, default_value = "all", value_parser = acks)]
+    /// Who must have a record before it is acknowledged: 0 nobody, 1 the leader, all. Only with all
+    /// does the broker recognise a record that is sent again after a failure.
+    #[arg(long, default_value = "all", allow_hyphen_values = true, value_parser = parse_acks)]
     acks: i16,
     /// Codec: none, gzip, snappy, lz4 or zstd.
-    #[arg(short = 'z', long, default_value = "none", value_parser = |text: &str| text.parse::<Compression>().map_err(|e| e.to_string()))]
+    #[arg(short = 'z', long, default_value = "none", value_parser = parse_compression)]
     compression: Compression,
-    /// Most records a second; as many as possible without it.
+    /// Level of the codec; its default without it.
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    compression_level: Option<i32>,
+    /// Records a second; as many as possible without it.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
+    /// How long a record is sent again, for example while a broker restarts, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    delivery_timeout: u64,
+    /// Bytes of a batch, before compression, that send it.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
+    batch_bytes: u32,
 }
 
-fn acks(text: &str) -> Result<i16, String> {
-    match text {
-        "all" | "-1" => Ok(-1),
-        "0" => Ok(0),
-        "1" => Ok(1),
-        other => Err(format!("{other:?} is none of 0, 1 and all")),
+impl ProduceArgs {
+    fn config(&self) -> Result<ProducerConfig> {
+        let (codec, level) = (self.compression, self.compression_level);
+        codec.check_level(level)?;
+        let defaults = ProducerConfig::default();
+        let batch_bytes = self.batch_bytes as usize;
+        Ok(ProducerConfig {
+            acks: self.acks,
+            compression: codec,
+            compression_level: level,
+            batch_bytes,
+            max_batch_bytes: defaults.max_batch_bytes.max(batch_bytes),
+            delivery_timeout: Duration::from_secs(self.delivery_timeout),
+            ..defaults
+        })
     }
-}
-
-/// A line as `--input json` has it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct JsonRecord {
-    key: Option<String>,
-    value: Option<String>,
-    #[serde(default)]
-    headers: Vec<(String, Option<String>)>,
-    timestamp: Option<i64>,
-    partition: Option<i32>,
-}
-
-/// A record read from a line.
-struct Line {
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<Header>,
-    timestamp_ms: Option<i64>,
-    partition: Option<i32>,
 }
 
 /// Runs `dlog produce`.
@@ -103,54 +110,98 @@ pub fn run(arguments: ProduceArgs) -> Result<ExitCode> {
     remote::run(async move { produce(&arguments).await })
 }
 
-async fn produce(arguments: &ProduceArgs) -> Result<()> {
+async fn produce(arguments: &ProduceArgs) -> Result<ExitCode> {
+    let config = arguments.config()?;
     let client = arguments.remote.connect().await?;
-    let config = ProducerConfig {
-        acks: arguments.acks,
-        compression: arguments.compression,
-        ..ProducerConfig::default()
-    };
     let producer = Producer::new(client, &arguments.topic, config).await?;
+    let headers = arguments.headers.iter().map(|(name, value)| Header {
+        key: Bytes::copy_from_slice(name.as_bytes()),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
+    });
     let mut sending = Sending {
         arguments,
         producer,
+        headers: headers.collect(),
+        parser: Parser {
+            input: arguments.input,
+            key_separator: arguments.key_separator.clone(),
+            null_marker: arguments.null_marker.clone(),
+        },
+        pace: arguments.rate.map(Pace::new),
         sent: 0,
         acknowledged: 0,
         began: Instant::now(),
         progress: progress(arguments),
     };
-    if arguments.files.is_empty() {
-        sending
-            .read(BufReader::new(tokio::io::stdin()), "standard input")
-            .await?;
-    }
-    for path in &arguments.files {
-        let file = tokio::fs::File::open(path)
-            .await
-            .with_context(|| format!("cannot open {}", path.display()))?;
-        sending
-            .read(
-                BufReader::with_capacity(1 << 20, file),
-                &path.display().to_string(),
-            )
-            .await?;
-    }
-    sending.finish().await
+    let (done, interrupted) = tokio::select! {
+        done = sending.read_all() => (done, false),
+        () = remote::stop_signal() => (Ok(()), true),
+    };
+    sending.finish(done, interrupted).await
 }
 
-/// A counter, when somebody watches and it cannot get between the lines they type.
+/// Where it is in the files, or a counter, when somebody watches; nothing may get between the lines
+/// that they type.
 fn progress(arguments: &ProduceArgs) -> ProgressBar {
     let typed = arguments.files.is_empty() && std::io::stdin().is_terminal();
-    if std::io::stderr().is_terminal() && !typed {
-        ProgressBar::new_spinner()
+    if typed || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let sizes = arguments.files.iter().map(|path| path.metadata());
+    let total: u64 = sizes.filter_map(|file| Some(file.ok()?.len())).sum();
+    let template = if total > 0 {
+        "{bar:40} {bytes} of {total_bytes}  {eta} left  {msg}"
     } else {
-        ProgressBar::hidden()
+        "{spinner} {bytes}  {msg}"
+    };
+    let bar = ProgressBar::new(total);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// When the next record is due. A late one is caught up with, so that the rate is exact; a pause of the
+/// input is not.
+struct Pace {
+    rate: f64,
+    since: Instant,
+    records: u64,
+}
+
+impl Pace {
+    fn new(rate: u64) -> Self {
+        Self {
+            rate: rate as f64,
+            since: Instant::now(),
+            records: 0,
+        }
+    }
+
+    fn next(&mut self) -> Instant {
+        let due = self.since + Duration::from_secs_f64(self.records as f64 / self.rate);
+        self.records += 1;
+        due
+    }
+
+    /// The input had nothing to send.
+    fn paused(&mut self, now: Instant) {
+        if self.since + Duration::from_secs_f64(self.records as f64 / self.rate) < now {
+            *self = Self {
+                since: now,
+                records: 0,
+                ..*self
+            };
+        }
     }
 }
 
 struct Sending<'a> {
     arguments: &'a ProduceArgs,
     producer: Producer,
+    headers: Vec<Header>,
+    parser: Parser,
+    pace: Option<Pace>,
     sent: u64,
     acknowledged: u64,
     began: Instant,
@@ -158,51 +209,104 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
+    async fn read_all(&mut self) -> Result<()> {
+        if self.arguments.files.is_empty() {
+            let input = BufReader::with_capacity(1 << 16, tokio::io::stdin());
+            return self.read(input, "standard input").await;
+        }
+        for path in &self.arguments.files {
+            let name = path.display().to_string();
+            let file = tokio::fs::File::open(path)
+                .await
+                .with_context(|| format!("cannot open {name}"))?;
+            self.read(BufReader::with_capacity(1 << 20, file), &name)
+                .await?;
+        }
+        Ok(())
+    }
+
     async fn read(&mut self, mut input: impl AsyncBufRead + Unpin, name: &str) -> Result<()> {
         let mut line = Vec::new();
-        let mut number = 0_u64;
-        loop {
+        for number in 1_u64.. {
             line.clear();
-            let reading = input.read_until(b'\n', &mut line);
-            tokio::pin!(reading);
-            // A pause in the input sends what has gathered.
-            let read = tokio::select! {
-                biased;
-                read = &mut reading => read,
-                () = tokio::time::sleep(Duration::from_millis(5)) => {
-                    self.producer.flush().await?;
-                    reading.await
-                }
-            };
-            if read.with_context(|| format!("cannot read {name}"))? == 0 {
+            let whole = self.arguments.input == Input::Whole;
+            let reading = read_one(&mut input, &mut line, whole);
+            let read = self
+                .sending_meanwhile(reading)
+                .await?
+                .with_context(|| format!("cannot read line {number} of {name}"))?;
+            // An empty file is a record without bytes, an empty rest of a file is none.
+            if read == 0 && !(whole && number == 1) {
                 return Ok(());
             }
-            number += 1;
-            let bare = line.strip_suffix(b"\n").unwrap_or(&line);
+            self.progress.inc(read);
+            let bare = if whole {
+                &line
+            } else {
+                line.strip_suffix(b"\n").unwrap_or(&line)
+            };
             let record = self
+                .parser
                 .parse(bare)
                 .with_context(|| format!("line {number} of {name}"))?;
             self.send(&record).await?;
         }
+        Ok(())
     }
 
-    async fn send(&mut self, line: &Line) -> Result<()> {
-        if let Some(rate) = self.arguments.rate {
-            let due = self.began + Duration::from_secs_f64(self.sent as f64 / rate as f64);
-            if due > Instant::now() {
-                self.producer.flush().await?;
-                tokio::time::sleep_until(due).await;
+    /// Waits for the input; when it pauses, what has gathered goes out.
+    async fn sending_meanwhile<T>(&mut self, reading: impl Future<Output = T>) -> Result<T> {
+        tokio::pin!(reading);
+        tokio::select! {
+            biased;
+            read = &mut reading => return Ok(read),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+        let read = tokio::select! {
+            read = &mut reading => read,
+            flushed = self.producer.flush() => {
+                flushed?;
+                self.count();
+                reading.await
+            }
+        };
+        if let Some(pace) = &mut self.pace {
+            pace.paused(Instant::now());
+        }
+        Ok(read)
+    }
+
+    async fn send(&mut self, parsed: &Parsed) -> Result<()> {
+        if let Some(due) = self.pace.as_mut().map(Pace::next)
+            && due > Instant::now()
+        {
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                flushed = self.producer.flush() => {
+                    flushed?;
+                    tokio::time::sleep_until(due).await;
+                }
             }
         }
+        let all: Vec<Header>;
+        let headers = if parsed.headers.is_empty() {
+            &self.headers
+        } else {
+            all = self
+                .headers
+                .iter()
+                .chain(&parsed.headers)
+                .cloned()
+                .collect();
+            &all
+        };
+        let timestamp_ms = parsed.timestamp_ms.or(self.arguments.timestamp);
         let record = Outgoing {
-            key: line.key.as_deref(),
-            value: line.value.as_deref(),
-            headers: &line.headers,
-            timestamp_ms: line
-                .timestamp_ms
-                .or(self.arguments.timestamp)
-                .unwrap_or_else(now_ms),
-            partition: line.partition.or(self.arguments.partition),
+            key: parsed.key.as_deref(),
+            value: parsed.value.as_deref(),
+            headers,
+            timestamp_ms: timestamp_ms.unwrap_or_else(now_ms),
+            partition: parsed.partition.or(self.arguments.partition),
         };
         self.producer.send(record).await?;
         self.sent += 1;
@@ -213,126 +317,104 @@ impl Sending<'_> {
     }
 
     fn count(&mut self) {
-        self.acknowledged += self
-            .producer
-            .take_delivered()
-            .iter()
-            .map(|batch| batch.records as u64)
-            .sum::<u64>();
+        let delivered = self.producer.take_delivered();
+        let records = delivered.iter().map(|batch| batch.records as u64);
+        self.acknowledged += records.sum::<u64>();
         self.progress
             .set_message(format!("{} records acknowledged", self.acknowledged));
-        self.progress.tick();
     }
 
-    async fn finish(mut self) -> Result<()> {
-        self.producer.flush().await?;
+    /// Waits for what was sent, says what became of it, and how it ended.
+    async fn finish(mut self, read: Result<()>, interrupted: bool) -> Result<ExitCode> {
+        let flushed = tokio::select! {
+            flushed = self.producer.flush() => flushed.map_err(Into::into),
+            () = remote::stop_signal() => Err(anyhow::anyhow!("interrupted while waiting for acknowledgements")),
+        };
         self.count();
         self.progress.finish_and_clear();
-        let seconds = self.began.elapsed().as_secs_f64();
+        let (seconds, acknowledged) = (self.began.elapsed().as_secs_f64(), self.acknowledged);
+        // Given up, or still without an answer.
+        let failed = (self.sent.saturating_sub(acknowledged)).max(self.producer.failed_records());
+        let done = read.and(flushed);
         if self.arguments.remote.json {
-            let records = self.acknowledged;
-            return remote::print_json(
-                &json!({ "topic": self.arguments.topic, "records": records, "seconds": seconds }),
-            );
+            remote::print_json(&json!({
+                "topic": self.arguments.topic,
+                "records": acknowledged,
+                "failed": failed,
+                "seconds": seconds,
+                "interrupted": interrupted,
+            }))?;
+        } else if done.is_err() || interrupted || std::io::stderr().is_terminal() {
+            let failed = match failed {
+                0 => String::new(),
+                failed => format!(", {failed} not"),
+            };
+            remote::note(&format!(
+                "{} acknowledged{failed}, in {seconds:.1} s",
+                render::count(acknowledged, "record")
+            ));
         }
-        if std::io::stderr().is_terminal() {
-            writeln!(
-                std::io::stderr(),
-                "{} records acknowledged in {seconds:.1} s",
-                self.acknowledged
-            )?;
-        }
-        Ok(())
-    }
-
-    fn parse(&self, line: &[u8]) -> Result<Line> {
-        let headers = || {
-            self.arguments
-                .headers
-                .iter()
-                .map(|(name, value)| header(name, Some(value)))
-                .collect()
-        };
-        let plain = |key: Option<Vec<u8>>, value: Option<Vec<u8>>| Line {
-            key,
-            value,
-            headers: headers(),
-            timestamp_ms: None,
-            partition: None,
-        };
-        match self.arguments.input {
-            Input::Hex => Ok(plain(None, Some(from_hex(line)?))),
-            Input::Json => {
-                let record: JsonRecord = serde_json::from_slice(line)?;
-                let mut all: Vec<Header> = headers();
-                all.extend(
-                    record
-                        .headers
-                        .iter()
-                        .map(|(name, value)| header(name, value.as_deref())),
-                );
-                Ok(Line {
-                    key: record.key.map(String::into_bytes),
-                    value: record.value.map(String::into_bytes),
-                    headers: all,
-                    timestamp_ms: record.timestamp,
-                    partition: record.partition,
-                })
-            }
-            Input::Text => {
-                let (key, value) = match &self.arguments.key_separator {
-                    None => (None, line),
-                    Some(separator) => {
-                        let at = find(line, separator.as_bytes()).with_context(|| {
-                            format!("no {separator:?} between key and value (see --key-separator)")
-                        })?;
-                        (Some(&line[..at]), &line[at + separator.len()..])
-                    }
-                };
-                let marker = self.arguments.null_marker.as_ref().map(String::as_bytes);
-                let unless_null = |bytes: &[u8]| (Some(bytes) != marker).then(|| bytes.to_vec());
-                Ok(plain(key.and_then(unless_null), unless_null(value)))
-            }
-        }
-    }
-}
-
-fn header(name: &str, value: Option<&str>) -> Header {
-    Header {
-        key: Bytes::copy_from_slice(name.as_bytes()),
-        value: value.map(|value| Bytes::copy_from_slice(value.as_bytes())),
-    }
-}
-
-fn find(line: &[u8], separator: &[u8]) -> Option<usize> {
-    if separator.is_empty() {
-        return None;
-    }
-    line.windows(separator.len())
-        .position(|window| window == separator)
-}
-
-fn from_hex(line: &[u8]) -> Result<Vec<u8>> {
-    let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
-    let (pairs, rest) = line.as_chunks::<2>();
-    if !rest.is_empty() {
-        bail!("an odd number of hexadecimal digits");
-    }
-    pairs
-        .iter()
-        .map(|[high, low]| match (digit(*high), digit(*low)) {
-            (Some(high), Some(low)) => Ok(high << 4 | low),
-            _ => bail!(
-                "{:?} are no hexadecimal digits",
-                String::from_utf8_lossy(&[*high, *low])
-            ),
+        done?;
+        ensure!(
+            failed == 0,
+            "not acknowledged: {}",
+            render::count(failed, "record")
+        );
+        Ok(if interrupted {
+            ExitCode::from(INTERRUPTED)
+        } else {
+            ExitCode::SUCCESS
         })
-        .collect()
+    }
 }
 
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
+/// Reads a line with its end, or everything; gives how many bytes.
+async fn read_one(
+    input: &mut (impl AsyncBufRead + Unpin),
+    line: &mut Vec<u8>,
+    whole: bool,
+) -> Result<u64> {
+    let mut limited = input.take(MAX_LINE_BYTES + 1);
+    let read = if whole {
+        limited.read_to_end(line).await?
+    } else {
+        limited.read_until(b'\n', line).await?
+    };
+    if read as u64 > MAX_LINE_BYTES {
+        bail!("it has more than {MAX_LINE_BYTES} bytes");
+    }
+    Ok(read as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_caught_up_with_but_not_after_a_pause() {
+        let mut pace = Pace::new(10);
+        let began = pace.since;
+        let at = |ms| began + Duration::from_millis(ms);
+        // Nothing here looks at the clock: what a broker held up is due as it was.
+        assert_eq!(
+            [pace.next(), pace.next(), pace.next()],
+            [at(0), at(100), at(200)]
+        );
+        // Nobody typed for a second.
+        pace.paused(at(1300));
+        assert_eq!([pace.next(), pace.next()], [at(1300), at(1400)]);
+        // A pause that ends before the next record is due changes nothing.
+        pace.paused(at(1450));
+        assert_eq!(pace.next(), at(1500));
+    }
+
+    #[tokio::test]
+    async fn lines_and_wholes() {
+        let mut input = &b"one\ntwo"[..];
+        let mut line = Vec::new();
+        assert_eq!(read_one(&mut input, &mut line, false).await.unwrap(), 4);
+        assert_eq!(read_one(&mut input, &mut line, true).await.unwrap(), 3);
+        assert_eq!(read_one(&mut input, &mut line, false).await.unwrap(), 0);
+        assert_eq!(line, b"one\ntwo");
+    }
 }

@@ -16,6 +16,7 @@ use anyhow::{Context as _, anyhow};
 use dlog_broker::Broker;
 use dlog_console::{Console, ConsoleState, Health, Limits};
 
+use super::remote::DEFAULT_BROKER;
 use crate::config::ServerConfig;
 use pid_file::PidFile;
 use signals::Signals;
@@ -95,12 +96,17 @@ fn announce(broker: &Broker, console: Option<&Console>) -> anyhow::Result<()> {
     line += &format!(" data={}\n", data_dir.display());
     let mut out = std::io::stdout().lock();
     if out.is_terminal() {
-        let first = kafka.first().map_or("", String::as_str);
+        // As it was called: `cargo run` puts nothing on the path.
+        let dlog = std::env::args().next().unwrap_or_else(|| "dlog".to_owned());
+        let broker = match kafka.first().map(String::as_str) {
+            None | Some(DEFAULT_BROKER) => String::new(),
+            Some(first) => format!(" -b {first}"),
+        };
         line += &format!(
-            "\nIn another terminal, with kcat or any other Kafka client:\n  \
-             echo hello | kcat -P -b {first} -t greetings\n  \
-             kcat -C -b {first} -t greetings -o beginning -e\n\
-             Stop with Ctrl-C.\n"
+            "\nIn another terminal:\n  \
+             echo hello | {dlog} produce greetings{broker}\n  \
+             {dlog} consume greetings --from beginning{broker}\n\
+             kcat and every other Kafka client do as well. Stop with Ctrl-C.\n"
         );
     }
     // Whoever waits for this line must get it now, through a pipe as well.

@@ -38,7 +38,11 @@ pub(super) fn text(bytes: Option<&[u8]>) -> String {
 }
 
 /// Puts bytes into a JSON object: as `name` when they are text or absent, else as `name_hex`.
-pub(super) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+pub(in crate::commands) fn put_bytes(
+    object: &mut Map<String, Value>,
+    name: &str,
+    bytes: Option<&[u8]>,
+) {
     match bytes.map(str::from_utf8) {
         None => object.insert(name.to_owned(), Value::Null),
         Some(Ok(text)) => object.insert(name.to_owned(), text.into()),
@@ -47,7 +51,7 @@ pub(super) fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Opti
 }
 
 /// Headers as a JSON list of objects.
-pub(super) fn headers_json(headers: &[Header]) -> Value {
+pub(in crate::commands) fn headers_json(headers: &[Header]) -> Value {
     let list = headers.iter().map(|header| {
         let mut object = Map::new();
         put_bytes(&mut object, "key", Some(&header.key));
@@ -57,7 +61,8 @@ pub(super) fn headers_json(headers: &[Header]) -> Value {
     list.collect()
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(in crate::commands) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
@@ -94,7 +99,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// A number with its noun: `1 segment`, `2 segments`.
-pub(super) fn count(n: u64, noun: &str) -> String {
+pub(in crate::commands) fn count(n: u64, noun: &str) -> String {
     let plural = if n == 1 { "" } else { "s" };
     format!("{n} {noun}{plural}")
 }
