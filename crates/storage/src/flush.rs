@@ -3,17 +3,27 @@
 //! One [`Flusher`] serves all logs of a data directory. A log asks for a flush when an append must
 //! wait for one; requests that arrive while the log is being flushed share the next flush (group
 //! commit). Threads are started when there is work and none is idle, up to a bound, since the disk
-//! serves concurrent flushes of different files better than one after the other.
+//! serves concurrent flushes of different files better than one after the other. A quick flush is mostly
+//! processor time, though: then no more threads work than there are cores, unless many logs wait, and
+//! what waits meanwhile shares a flush.
 //!
 //! Invariants: a log is queued at most once per kind of work; a thread never holds the queue's lock
 //! while it works; dropping the `Flusher` ends its threads once the queue is empty.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+/// A flush that takes longer than this, in µs, mostly waits for the disk: others need not wait for it.
+const SLOW_FLUSH_US: u64 = 1_000;
+
+/// Logs that may wait for each thread beyond the cores' number, where flushes are quick.
+const WAITING_PER_THREAD: usize = 4;
 
 /// Hears about flushes, for metrics.
 pub trait FlushObserver: Send + Sync {
@@ -45,6 +55,10 @@ struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
     max_threads: usize,
+    /// Threads that always may work at a time.
+    cores: usize,
+    /// Time of a flush in µs, averaged over the last few.
+    average_us: AtomicU64,
     observer: Mutex<Option<Arc<dyn FlushObserver>>>,
 }
 
@@ -55,7 +69,9 @@ struct Queue {
     later: BTreeMap<(Instant, u64), Weak<dyn Flushable>>,
     counter: u64,
     threads: usize,
+    /// Threads that sleep; `notified` of them are about to wake up.
     idle: usize,
+    notified: usize,
     closing: bool,
     manual: bool,
 }
@@ -76,6 +92,8 @@ impl Flusher {
                 queue: Mutex::new(Queue::default()),
                 wake: Condvar::new(),
                 max_threads: max_threads.max(1),
+                cores: thread::available_parallelism().map_or(2, |cores| cores.get().max(2)),
+                average_us: AtomicU64::new(SLOW_FLUSH_US),
                 observer: Mutex::new(None),
             }),
         }
@@ -107,6 +125,7 @@ impl Flusher {
     }
 
     pub(crate) fn report(&self, elapsed: Duration, ok: bool) {
+        self.shared.note(elapsed);
         let observer = self.shared.observer.lock().clone();
         if let Some(observer) = observer {
             observer.flushed(elapsed, ok);
@@ -142,13 +161,19 @@ impl Shared {
         if queue.manual {
             return;
         }
-        if queue.idle > 0 || queue.threads >= self.max_threads {
+        let sleeping = queue.idle.saturating_sub(queue.notified);
+        if self.is_enough(queue.threads - sleeping, queue.ready.len()) && queue.later.is_empty() {
+            // They come back to the queue.
+            return;
+        }
+        if sleeping > 0 || queue.threads >= self.max_threads {
+            queue.notified = (queue.notified + 1).min(queue.idle);
             self.wake.notify_one();
             return;
         }
         let shared = self.clone();
         let name = format!("dlog-flush-{}", queue.threads);
-        let spawned = std::thread::Builder::new()
+        let spawned = thread::Builder::new()
             .name(name)
             .spawn(move || shared.run());
         match spawned {
@@ -157,6 +182,20 @@ impl Shared {
             Err(error) if queue.threads == 0 => panic!("cannot start a flushing thread: {error}"),
             Err(error) => tracing::warn!(%error, "cannot start another flushing thread"),
         }
+    }
+
+    fn note(&self, elapsed: Duration) {
+        let sample = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX >> 3);
+        let average = self.average_us.load(Ordering::Relaxed);
+        // Another thread's sample may be lost: an average can do without it.
+        self.average_us
+            .store((average * 7 + sample) / 8, Ordering::Relaxed);
+    }
+
+    /// Whether no more than the threads at work need to work on the logs that wait.
+    fn is_enough(&self, working: usize, waiting: usize) -> bool {
+        self.average_us.load(Ordering::Relaxed) < SLOW_FLUSH_US
+            && working >= self.cores + waiting / WAITING_PER_THREAD
     }
 
     fn run(&self) {
@@ -197,6 +236,7 @@ impl Shared {
                 None => self.wake.wait(&mut queue),
             }
             queue.idle -= 1;
+            queue.notified = queue.notified.saturating_sub(1);
         }
     }
 }

@@ -202,7 +202,15 @@ impl Brokers {
         if let Some(setting) = topic_setting((broker.kind, durability)) {
             arguments.extend(["--config", setting]);
         }
-        self.dlog(broker, &arguments).map(drop)
+        self.dlog(broker, &arguments)?;
+        // Kafka says who leads before the leader itself knows. Describing asks each for its offsets.
+        let started = Instant::now();
+        while let Err(error) = self.dlog(broker, &["topic", "describe", name]) {
+            if started.elapsed() > ANSWER_BOUND {
+                return Err(error.context("the new topic is not served"));
+            }
+        }
+        Ok(())
     }
 
     /// Deletes a topic and waits until its files are gone.
