@@ -166,7 +166,8 @@ impl Recovery<'_> {
             self.config.format,
             interval,
         )?);
-        active.file()?.sync_data().context("sync", active.path())?;
+        // The segment's name first: a checkpoint without its segment would be taken for damage.
+        self.disk.sync_dir(self.dir).context("sync", self.dir)?;
         let checkpoint = Checkpoint::default();
         checkpoint::write(&**self.disk, self.dir, &checkpoint)?;
         let report = RecoveryReport {
@@ -433,8 +434,13 @@ impl Recovery<'_> {
     ) -> Result<Checkpoint> {
         if let Some(stored) = stored
             && unchanged
-            && stored.recovery_point == end.offset
+            && (stored.segment, stored.position) == (end.segment, end.position)
         {
+            if !stored.clean {
+                // A killed process may have left names, the active segment's among them, that no
+                // sync covers yet: later flushes of the file alone would not.
+                self.disk.sync_dir(self.dir).context("sync", self.dir)?;
+            }
             return Ok(Checkpoint {
                 log_start,
                 ..stored
