@@ -7,12 +7,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use dlog_storage::disk::{SimDisk, SimFault};
-use dlog_storage::{FlushPolicy, Flusher, Format, Log, LogConfig, LogEnv, NewRecord, StorageError};
+use dlog_storage::{FlushPolicy, Flusher, Format, Log, LogConfig, LogEnv, StorageError};
 
 const DIR: &str = "/data/t-0";
 

@@ -50,8 +50,9 @@ impl LogCore {
     /// # Errors
     /// As [`crate::LogCore::append`].
     pub fn append_records(&self, records: &[NewRecord<'_>]) -> Result<Appended> {
+        let cuts = self.cuts();
         let appended = self.append_records_unacknowledged(records)?;
-        self.wait_acknowledged(appended.last_offset)?;
+        self.wait_acknowledged(appended.last_offset, cuts)?;
         Ok(appended)
     }
 

@@ -130,6 +130,9 @@ pub(crate) struct Mark {
 pub(crate) struct Marks {
     pub(crate) end: Mark,
     pub(crate) durable: Mark,
+    /// Number of truncations so far, and where the last one ended the log.
+    pub(crate) cuts: u64,
+    pub(crate) last_cut: i64,
 }
 
 /// What only the writer touches.
@@ -376,6 +379,16 @@ impl LogCore {
             self.waiters.wake_all();
             self.tell(LogEvent::Offline);
         }
+    }
+
+    /// Takes the log offline when the error is a failed sync, wherever it failed.
+    fn judge<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && error.is_failed_sync()
+        {
+            self.go_offline(error);
+        }
+        result
     }
 
     /// Ends the log without order: nothing more is written, and the folder is free.

@@ -11,7 +11,7 @@ use super::acknowledge::{FlushGroup, Waiters};
 use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
 use crate::checkpoint::{self, Checkpoint, Found};
 use crate::config::{Format, LogConfig};
-use crate::disk::{Disk, OpenMode, read_file};
+use crate::disk::{Disk, OpenMode, read_file, replace_file_named};
 use crate::error::{IoContext, Result, StorageError};
 use crate::index::{IndexPaths, SegmentIndex};
 use crate::leader_epoch::LeaderEpochs;
@@ -98,6 +98,8 @@ impl Log {
             marks: Mutex::new(Marks {
                 end: recovered.end,
                 durable: recovered.end,
+                cuts: 0,
+                last_cut: 0,
             }),
             log_start: AtomicI64::new(recovered.checkpoint.log_start),
             waiters: Waiters::default(),
@@ -453,7 +455,7 @@ impl Recovery<'_> {
         if snapshot.is_some() {
             let path = self.dir.join(format!("{:020}.snapshot", end.offset));
             let bytes = producer_state::encode(producers);
-            crate::disk::replace_file(&**self.disk, &path, &bytes).context("write", &path)?;
+            replace_file_named(&**self.disk, &path, &bytes)?;
         }
         let checkpoint = Checkpoint {
             recovery_point: end.offset,

@@ -9,7 +9,7 @@ use parking_lot::MutexGuard;
 use super::{LogCore, LogEvent, Mark};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::FlushPolicy;
-use crate::disk::replace_file;
+use crate::disk::replace_file_named;
 use crate::error::{IoContext, Result};
 use crate::flush::{Flushable, Work};
 use crate::producer_state;
@@ -99,9 +99,9 @@ impl LogCore {
     /// begins there.
     ///
     /// # Errors
-    /// An I/O error; the log goes on with its old recovery point (a failed flush takes it offline).
+    /// An I/O error; the log goes on with its old recovery point (a failed sync takes it offline).
     pub fn checkpoint(&self) -> Result<()> {
-        self.checkpoint_as(false)
+        self.judge(self.checkpoint_as(false))
     }
 
     fn checkpoint_as(&self, clean: bool) -> Result<()> {
@@ -125,14 +125,18 @@ impl LogCore {
             )
         };
         self.flush()?;
-        if let Some(epochs) = epochs {
-            epochs.store(&*self.env.disk, &self.dir)?;
+        if let Some(epochs) = epochs
+            && let Err(error) = epochs.store(&*self.env.disk, &self.dir)
+        {
+            // The next checkpoint must not pass over them.
+            self.writer.lock().epochs_changed = true;
+            return Err(error);
         }
         active.store_index()?;
         let snapshot = producers.as_ref().map(|_| end.offset);
         if let Some(bytes) = producers {
             let path = self.snapshot_path(end.offset);
-            replace_file(&*self.env.disk, &path, &bytes).context("write", &path)?;
+            replace_file_named(&*self.env.disk, &path, &bytes)?;
         }
         let old_snapshot = current.snapshot;
         let next = Checkpoint {

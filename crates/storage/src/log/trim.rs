@@ -35,8 +35,9 @@ impl LogCore {
     /// # Errors
     /// [`StorageError::OffsetOutOfRange`] below the log start, or an I/O error.
     pub fn truncate_to(&self, offset: i64) -> Result<i64> {
-        self.check_open()?;
         let mut checkpoint = self.checkpoint.lock();
+        // Only now: the folder may have been given up while this waited for the lock.
+        self.check_open()?;
         let flushing = self.flushing.lock();
         let start = self.log_start_offset();
         let end = self.log_end_offset();
@@ -50,7 +51,7 @@ impl LogCore {
                 end,
             });
         }
-        let new_end = self.cut_at(offset, &mut checkpoint)?;
+        let new_end = self.judge(self.cut_at(offset, &mut checkpoint))?;
         drop(flushing);
         self.waiters.wake_all();
         self.tell(LogEvent::AcknowledgedEnd(self.acknowledged_end()));
@@ -116,6 +117,8 @@ impl LogCore {
         {
             let mut marks = self.marks.lock();
             marks.end = new_end;
+            marks.cuts += 1;
+            marks.last_cut = new_end.offset;
             if marks.durable.offset > new_end.offset {
                 marks.durable = new_end;
             }
@@ -133,17 +136,25 @@ impl LogCore {
         writer
             .unsynced
             .retain(|unsynced| unsynced.base_offset() < new_end.segment);
-        drop(writer);
-        // A crash in between leaves segments behind a hole, which recovery removes.
-        for later in segments[at + 1..].iter().rev() {
-            later.remove()?;
+        // Still under the writer's lock: an append would land behind the bytes that go, and a new
+        // segment could have the name of one that is removed.
+        let cut = self.cut_files(&segment, &segments[at + 1..], new_end);
+        if let Err(error) = cut {
+            // What readers were told and what the files hold are apart now.
+            self.go_offline(&error);
+            return Err(error);
         }
-        segment.truncate(new_end.offset, new_end.position)?;
-        self.env
-            .disk
-            .sync_dir(&self.dir)
-            .context("sync", &self.dir)?;
+        drop(writer);
         Ok(new_end)
+    }
+
+    /// A crash in between leaves segments behind a hole, which recovery removes.
+    fn cut_files(&self, last: &Segment, later: &[Arc<Segment>], new_end: Mark) -> Result<()> {
+        for segment in later.iter().rev() {
+            segment.remove()?;
+        }
+        last.truncate(new_end.offset, new_end.position)?;
+        self.env.disk.sync_dir(&self.dir).context("sync", &self.dir)
     }
 
     /// Makes `offset` the first that can be read (Kafka's DeleteRecords) and removes the segments
@@ -152,8 +163,9 @@ impl LogCore {
     /// # Errors
     /// [`StorageError::OffsetOutOfRange`] behind the acknowledged end, or an I/O error.
     pub fn delete_records_before(&self, offset: i64) -> Result<i64> {
-        self.check_open()?;
         let mut checkpoint = self.checkpoint.lock();
+        // Only now: the folder may have been given up while this waited for the lock.
+        self.check_open()?;
         let (start, end) = (self.log_start_offset(), self.acknowledged_end());
         if offset > end || offset < 0 {
             return Err(StorageError::OffsetOutOfRange {
@@ -163,7 +175,7 @@ impl LogCore {
             });
         }
         if offset > start {
-            self.raise_log_start(offset, &mut checkpoint)?;
+            self.judge(self.raise_log_start(offset, &mut checkpoint))?;
         }
         Ok(self.log_start_offset())
     }
@@ -174,8 +186,9 @@ impl LogCore {
     /// # Errors
     /// An I/O error; what was not removed is tried again by the next run.
     pub fn apply_retention(&self, now_ms: i64) -> Result<RetentionReport> {
-        self.check_open()?;
         let mut checkpoint = self.checkpoint.lock();
+        // Only now: the folder may have been given up while this waited for the lock.
+        self.check_open()?;
         let config = self.config.load_full();
         let segments = self.segments.load_full();
         let facts = segments
@@ -197,9 +210,10 @@ impl LogCore {
             // The recovery point must leave the old segment before it goes.
             self.checkpoint()?;
             checkpoint = self.checkpoint.lock();
+            self.check_open()?;
         }
         let new_start = self.end_of(&self.segments.load_full(), count - 1);
-        self.raise_log_start(new_start, &mut checkpoint)
+        self.judge(self.raise_log_start(new_start, &mut checkpoint))
     }
 
     /// First offset behind segment `i`.
@@ -212,6 +226,7 @@ impl LogCore {
     /// Rolls the active segment over if nothing was appended since `segments` was looked at.
     fn roll_if_end(&self, config: &LogConfig, segments: &[Arc<Segment>]) -> Result<()> {
         let mut writer = self.writer.lock();
+        self.check_open()?;
         let next_offset = writer.next_offset;
         let same = segments
             .last()
