@@ -250,3 +250,47 @@ fn a_crash_at_every_change_loses_nothing_acknowledged() {
         assert!(n > 100, "the history has {n} changes");
     }
 }
+
+/// A sync fails once and drops what it should have written; all later syncs succeed. Whatever the
+/// log still acknowledges afterwards must be true.
+fn failed_sync(format: Format, n: u64, seed: u64) -> bool {
+    let what = format!("{format:?}, sync {n} failed, seed {seed}");
+    let disk = SimDisk::new();
+    disk.set_fault(SimFault {
+        sync_loses_at: Some(n),
+        ..SimFault::default()
+    });
+    let mut model = Model::default();
+    let mut finished = false;
+    if let Ok((log, _)) = Log::open_with(&env(&disk), DIR, config(format)) {
+        finished = history(&log, &mut model, format, 0).is_ok();
+        let after = model.append(&log, &value(1, 0));
+        assert!(
+            finished
+                || matches!(
+                    after,
+                    Err(StorageError::Offline { .. } | StorageError::Closed { .. })
+                ),
+            "{what}: {after:?}"
+        );
+    }
+    let disk = disk.power_loss(seed);
+    let (log, _) = Log::open_with(&env(&disk), DIR, config(format))
+        .unwrap_or_else(|error| panic!("{what}: {error}"));
+    model.check(&log, &what);
+    finished
+}
+
+#[test]
+fn nothing_is_acknowledged_on_the_strength_of_a_failed_sync() {
+    for format in [Format::V2, Format::V1] {
+        let mut n = 0;
+        while !(0..6)
+            .map(|seed| failed_sync(format, n, seed))
+            .fold(false, |any, one| any || one)
+        {
+            n += 1;
+        }
+        assert!(n > 30, "the history has {n} syncs");
+    }
+}
