@@ -5,7 +5,7 @@
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
@@ -19,6 +19,9 @@ use crate::walk::{Depth, Frame, Step, Walker};
 
 /// Timestamp of a segment without records.
 pub(crate) const NO_TIMESTAMP: i64 = -1;
+
+/// The index files are unknown or do not fit.
+const NONE_STORED: usize = usize::MAX;
 
 /// A segment of a log.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(crate) struct Segment {
     /// `None` until first used.
     index: RwLock<Option<SegmentIndex>>,
     index_interval_bytes: u32,
+    /// Index entries that the files are known to have.
+    stored_entries: AtomicUsize,
     /// Our clock at the first append, Unix ms; `i64::MAX` while empty.
     first_append_ms: AtomicI64,
 }
@@ -90,6 +95,7 @@ impl Segment {
             sealed: AtomicBool::new(true),
             index: RwLock::new(None),
             index_interval_bytes,
+            stored_entries: AtomicUsize::new(NONE_STORED),
             first_append_ms: AtomicI64::new(i64::MAX),
         }
     }
@@ -166,7 +172,8 @@ impl Segment {
         }
     }
 
-    /// Ends appends: cuts zeros written ahead and writes the indexes.
+    /// Ends appends: cuts zeros written ahead. The indexes are written by [`Self::store_index`], which
+    /// waits for the disk, so not under the writer's lock.
     pub(crate) fn seal(&self) -> Result<()> {
         if self.sealed.load(Ordering::Acquire) {
             return Ok(());
@@ -176,16 +183,32 @@ impl Segment {
         if file.len().context("measure", &self.path)? > size {
             file.set_len(size).context("trim", &self.path)?;
         }
-        self.store_index()?;
         self.sealed.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Writes the index files as they are now.
+    /// Writes the index files as they are now, unless they are so already.
     pub(crate) fn store_index(&self) -> Result<()> {
-        match self.index.read().as_ref() {
-            Some(index) => index.store(&*self.disk, &IndexPaths::of(&self.path)),
-            None => Ok(()),
+        if let Some(index) = self.index.read().as_ref() {
+            let entries = index.entries();
+            if self.stored_entries.load(Ordering::Acquire) == entries {
+                return Ok(());
+            }
+            index.store(&*self.disk, &IndexPaths::of(&self.path))?;
+            self.note_stored(entries);
+        }
+        Ok(())
+    }
+
+    /// Notes that the index files have so many entries.
+    pub(crate) fn note_stored(&self, entries: usize) {
+        self.stored_entries.store(entries, Ordering::Release);
+    }
+
+    /// Gives the heap back that a sealed segment's stored index takes: it is mapped when needed.
+    pub(crate) fn release_index(&self) {
+        if self.sealed.load(Ordering::Acquire) && self.format == Format::V2 {
+            *self.index.write() = None;
         }
     }
 
@@ -438,6 +461,8 @@ impl Segment {
         }
         let file = self.file()?;
         self.size.store(position, Ordering::Release);
+        self.sealed.store(false, Ordering::Release);
+        self.note_stored(NONE_STORED);
         file.set_len(position).context("truncate", &self.path)?;
         file.sync_data().context("sync", &self.path)
     }
@@ -530,7 +555,7 @@ pub(crate) struct IndexPace {
 
 /// A time entry is due with every so many offset entries: searches by time are rare and may walk a
 /// little further, so that both indexes together stay below a quarter of a percent of the log.
-const OFFSETS_PER_TIME: u32 = 8;
+pub(crate) const OFFSETS_PER_TIME: u32 = 8;
 
 impl IndexPace {
     pub(crate) fn new(interval_bytes: u32) -> Self {
@@ -551,9 +576,26 @@ impl IndexPace {
         Self {
             interval_bytes: u64::from(interval_bytes),
             since_entry: tail_bytes,
-            since_time: 0,
+            // The next offset entry brings a time entry, or a log that is reopened often would
+            // never get one.
+            since_time: OFFSETS_PER_TIME,
             youngest,
         }
+    }
+
+    /// Takes a frame into account that needs no entry.
+    fn pass(&mut self, frame: &Frame) {
+        let youngest = TimeEntry {
+            timestamp_ms: frame.max_timestamp_ms,
+            offset: frame.last_offset,
+        };
+        if self
+            .youngest
+            .is_none_or(|known| youngest.timestamp_ms > known.timestamp_ms)
+        {
+            self.youngest = Some(youngest);
+        }
+        self.since_entry = frame.len;
     }
 
     pub(crate) fn youngest(&self) -> Option<TimeEntry> {
@@ -607,15 +649,24 @@ impl IndexBuilder {
         }
     }
 
-    /// Continues an index that reaches up to `position`.
-    pub(crate) fn resume(index: SegmentIndex, interval_bytes: u32, position: u64) -> Self {
-        let indexed = index.last_offset().map_or(0, |entry| entry.position);
-        let pace = IndexPace::resume(
-            interval_bytes,
-            position.saturating_sub(indexed),
-            index.last_time(),
-        );
+    /// Continues an index that was loaded. The frames from [`SegmentIndex::uncovered_from`] on are to
+    /// be added again: the youngest timestamp among the last of them is in no time entry yet.
+    pub(crate) fn resume(index: SegmentIndex, interval_bytes: u32) -> Self {
+        let pace = IndexPace::resume(interval_bytes, 0, index.last_time());
         Self { index, pace }
+    }
+
+    /// Number of entries so far.
+    pub(crate) fn entries(&self) -> usize {
+        self.index.entries()
+    }
+
+    /// Adds a frame, which may be indexed already.
+    pub(crate) fn add_again(&mut self, frame: &Frame) {
+        match self.index.last_offset() {
+            Some(last) if frame.position <= last.position => self.pace.pass(frame),
+            _ => self.add(frame),
+        }
     }
 
     pub(crate) fn add(&mut self, frame: &Frame) {

@@ -277,14 +277,8 @@ impl LogCore {
     ) -> Result<()> {
         let old = writer.active.clone();
         let mut segments = self.segments.load().as_ref().clone();
-        if old.size() > 0 {
-            old.index_frame(None, writer.pace.youngest());
-            old.seal()?;
-            writer.unsynced.push(old);
-        } else {
-            segments.pop();
-        }
         let interval = config.index_interval_bytes;
+        // Created before the old one is sealed: when it cannot be, appends that fit go on.
         let new = Arc::new(Segment::create(
             &self.env.disk,
             &self.dir,
@@ -292,6 +286,18 @@ impl LogCore {
             format,
             interval,
         )?);
+        if old.size() > 0 {
+            old.index_frame(None, writer.pace.youngest());
+            if let Err(error) = old.seal() {
+                // A leftover is emptied by the next roll.
+                let _ = new.remove();
+                return Err(error);
+            }
+            writer.unsynced.push(old.clone());
+            writer.unstored.push(old);
+        } else {
+            segments.pop();
+        }
         segments.push(new.clone());
         self.segments.store(Arc::new(segments));
         writer.active = new;

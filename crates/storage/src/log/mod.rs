@@ -146,6 +146,8 @@ pub(crate) struct Writer {
     written_ahead: u64,
     /// Sealed segments and the folder that the next flush must sync.
     unsynced: Vec<Arc<Segment>>,
+    /// Sealed segments whose indexes the next checkpoint writes.
+    unstored: Vec<Arc<Segment>>,
     dir_changed: bool,
     bytes_since_checkpoint: u64,
     checkpoint_queued: bool,

@@ -224,7 +224,7 @@ impl Recovery<'_> {
             checkpoint_lost: stored.is_none(),
             ..RecoveryReport::default()
         };
-        let index = self.index_up_to(&first, plan.scan_position)?;
+        let index = self.index_up_to(&first, plan.scan_position, start_offset)?;
         let mut position = plan.scan_position;
         let mut next_offset = start_offset;
         let mut index = Some(index);
@@ -343,24 +343,13 @@ impl Recovery<'_> {
     }
 
     /// The index of the segment that is read first, up to where reading begins.
-    fn index_up_to(&self, segment: &Segment, position: u64) -> Result<IndexBuilder> {
+    fn index_up_to(&self, segment: &Segment, position: u64, offset: i64) -> Result<IndexBuilder> {
         let interval = self.config.index_interval_bytes;
         if position == 0 {
             return Ok(IndexBuilder::new(segment.base_offset(), interval));
         }
-        let paths = IndexPaths::of(segment.path());
-        let loaded = SegmentIndex::load(&**self.disk, &paths, segment.base_offset(), true).ok();
-        if let Some(mut index) = loaded {
-            index.truncate(i64::MAX, position);
-            let gap =
-                position.saturating_sub(index.last_offset().map_or(0, |entry| entry.position));
-            // Entries are at most an interval and a batch apart; a larger gap means a lost index.
-            if index.is_sane(position)
-                && gap <= u64::from(interval) + (64 << 20)
-                && segment_vouches(segment, &index)
-            {
-                return Ok(IndexBuilder::resume(index, interval, position));
-            }
+        if let Some(builder) = self.loaded_index(segment, position, offset) {
+            return Ok(builder);
         }
         let mut builder = IndexBuilder::new(segment.base_offset(), interval);
         let mut walker = segment.walker(0)?;
@@ -374,6 +363,35 @@ impl Recovery<'_> {
         Ok(builder)
     }
 
+    /// The stored index, completed up to where reading begins; `None` when it is not to be trusted.
+    fn loaded_index(&self, segment: &Segment, position: u64, offset: i64) -> Option<IndexBuilder> {
+        // A v1 frame does not say its offset: an entry that lies could not be noticed.
+        if segment.format() == Format::V1 {
+            return None;
+        }
+        let paths = IndexPaths::of(segment.path());
+        let mut index =
+            SegmentIndex::load(&**self.disk, &paths, segment.base_offset(), true).ok()?;
+        let stored = index.entries();
+        index.truncate(offset, position);
+        if !index.is_sane(position) || !segment_vouches(segment, &index) {
+            return None;
+        }
+        let from = index.uncovered_from();
+        let mut builder = IndexBuilder::resume(index, self.config.index_interval_bytes);
+        let mut walker = segment.walker(from).ok()?;
+        while walker.position() < position {
+            match walker.step().ok()? {
+                Step::Frame(frame) => builder.add_again(&frame),
+                Step::End | Step::Bad { .. } => return None,
+            }
+        }
+        if builder.entries() == stored {
+            segment.note_stored(stored);
+        }
+        Some(builder)
+    }
+
     fn finish_sealed(&self, segment: &Segment, scanned: Scanned) -> Result<()> {
         let file = segment.file()?;
         file.set_len(scanned.position)
@@ -381,7 +399,8 @@ impl Recovery<'_> {
         file.sync_data().context("sync", segment.path())?;
         segment.publish(scanned.position);
         segment.reopen_for_append(scanned.index.finish());
-        segment.seal()
+        segment.seal()?;
+        segment.store_index()
     }
 
     /// Cuts the segment where whole frames end, and removes later segments.
@@ -491,6 +510,7 @@ impl Recovery<'_> {
             pace,
             written_ahead: size,
             unsynced: Vec::new(),
+            unstored: Vec::new(),
             dir_changed: false,
             bytes_since_checkpoint: 0,
             checkpoint_queued: false,
@@ -504,9 +524,6 @@ fn segment_vouches(segment: &Segment, index: &SegmentIndex) -> bool {
     let Some(entry) = index.last_offset() else {
         return true;
     };
-    if segment.format() == Format::V1 {
-        return true;
-    }
     let Ok(mut walker) = segment.walker(entry.position) else {
         return false;
     };

@@ -133,9 +133,9 @@ impl LogCore {
         let interval = self.config.load().index_interval_bytes;
         writer.pace = IndexPace::resume(interval, 0, segment.indexed_youngest()?);
         writer.written_ahead = new_end.position;
-        writer
-            .unsynced
-            .retain(|unsynced| unsynced.base_offset() < new_end.segment);
+        let stays = |segment: &Arc<Segment>| segment.base_offset() < new_end.segment;
+        writer.unsynced.retain(stays);
+        writer.unstored.retain(stays);
         // Still under the writer's lock: an append would land behind the bytes that go, and a new
         // segment could have the name of one that is removed.
         let cut = self.cut_files(&segment, &segments[at + 1..], new_end);
