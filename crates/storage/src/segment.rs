@@ -205,6 +205,15 @@ impl Segment {
         self.stored_entries.store(entries, Ordering::Release);
     }
 
+    /// Removes index files that tell of frames which are, or may be, no longer there: behind the end
+    /// other frames will follow, of which such a file would be a plausible lie.
+    pub(crate) fn remove_stale_index(&self) -> Result<()> {
+        if self.stored_entries.load(Ordering::Acquire) == NONE_STORED {
+            remove_index_files(&*self.disk, &self.path)?;
+        }
+        Ok(())
+    }
+
     /// Gives the heap back that a sealed segment's stored index takes: it is mapped when needed.
     pub(crate) fn release_index(&self) {
         if self.sealed.load(Ordering::Acquire) && self.format == Format::V2 {
@@ -432,6 +441,29 @@ impl Segment {
         self.scan_max_timestamp(frame.position, last)
     }
 
+    /// Largest timestamp of the frames that begin at `start` or behind it and before `end`.
+    pub(crate) fn youngest_within(&self, start: i64, end: i64) -> Result<i64> {
+        let known = self.with_index(|index| index.time_within(start, end))?;
+        let known = match known {
+            Some(entry) => self.trusted_time(entry)?,
+            None => None,
+        };
+        let Some(first) = known.map_or_else(|| self.find(start), |frame| Ok(Some(frame)))? else {
+            return Ok(NO_TIMESTAMP);
+        };
+        let mut youngest = NO_TIMESTAMP;
+        let mut walker = self.walker_at(&first)?;
+        while let Step::Frame(frame) = walker.step().context("read", &self.path)? {
+            if frame.base_offset >= end {
+                break;
+            }
+            if frame.base_offset >= start {
+                youngest = youngest.max(frame.max_timestamp_ms);
+            }
+        }
+        Ok(youngest)
+    }
+
     fn scan_max_timestamp(&self, from: u64, mut best: TimeEntry) -> Result<TimeEntry> {
         let mut walker = self.walker(from)?;
         while let Step::Frame(frame) = walker.step().context("read", &self.path)? {
@@ -467,8 +499,8 @@ impl Segment {
         file.sync_data().context("sync", &self.path)
     }
 
-    /// The index of the frames before `position`, in tables that grow.
-    pub(crate) fn growing_index_up_to(&self, position: u64) -> Result<SegmentIndex> {
+    /// The index of the frames before `position`, made anew, to go on from.
+    pub(crate) fn growing_index_up_to(&self, position: u64) -> Result<IndexBuilder> {
         let mut builder = IndexBuilder::new(self.base_offset, self.index_interval_bytes);
         let mut walker = self.walker(0)?;
         while walker.position() < position
@@ -476,13 +508,7 @@ impl Segment {
         {
             builder.add(&frame);
         }
-        Ok(builder.grown())
-    }
-
-    /// The youngest timestamp of the frames on disk.
-    pub(crate) fn indexed_youngest(&self) -> Result<Option<TimeEntry>> {
-        let youngest = self.max_timestamp()?;
-        Ok((youngest.timestamp_ms > NO_TIMESTAMP).then_some(youngest))
+        Ok(builder)
     }
 
     /// Removes the files, the log first: an index without its log is cleaned up at the next open.
@@ -501,14 +527,22 @@ impl Segment {
 
 /// Removes a log file and what belongs to it; what is already gone is fine.
 pub(crate) fn remove_segment_files(disk: &dyn Disk, log: &Path) -> Result<()> {
+    remove_if_there(disk, log)?;
+    remove_index_files(disk, log)
+}
+
+/// Removes the index files of a segment.
+pub(crate) fn remove_index_files(disk: &dyn Disk, log: &Path) -> Result<()> {
     let index = IndexPaths::of(log);
-    for path in [log, &index.offsets, &index.times] {
-        match disk.remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.context("remove", path)?,
-        }
+    remove_if_there(disk, &index.offsets)?;
+    remove_if_there(disk, &index.times)
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.context("remove", path),
     }
-    Ok(())
 }
 
 /// The format of a segment file, told by its first bytes; `default` for one that is empty or whose
@@ -689,11 +723,6 @@ impl IndexBuilder {
         if let Some(entry) = self.pace.youngest() {
             self.index.push_time(entry);
         }
-        self.index
-    }
-
-    /// The index of a segment that goes on growing.
-    pub(crate) fn grown(self) -> SegmentIndex {
         self.index
     }
 

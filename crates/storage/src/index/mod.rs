@@ -190,6 +190,15 @@ impl SegmentIndex {
             .map_or(0, |entry| entry.position)
     }
 
+    /// The last time entry whose batch ends in `start..end`.
+    pub(crate) fn time_within(&self, start: i64, end: i64) -> Option<TimeEntry> {
+        let after = self
+            .times
+            .partition_point(|i| Some(self.time_entry(i)?.offset < end))?;
+        self.time_entry(after.checked_sub(1)?)
+            .filter(|entry| entry.offset >= start)
+    }
+
     /// Drops entries of batches that begin at or after `position` or hold offsets from `offset` on.
     pub(crate) fn truncate(&mut self, offset: i64, position: u64) {
         while let Some(last) = self.last_offset()

@@ -27,7 +27,8 @@ pub enum AppendMode {
         /// When set (Unix ms), records get this timestamp (`LogAppendTime`).
         log_append_time: Option<i64>,
     },
-    /// The leader that the batches come from: offsets and epochs are kept and must ascend.
+    /// The leader that the batches come from: offsets and epochs are kept. Offsets must follow each
+    /// other, or ascend when the log is compacted.
     Follower,
 }
 
@@ -190,7 +191,7 @@ impl LogCore {
         for frame in &mut frames {
             let base = match mode {
                 AppendMode::Leader { .. } => next,
-                AppendMode::Follower => ascending(frame, next)?,
+                AppendMode::Follower => followed(frame, next, config.cleanup.compact)?,
             };
             frame.assign(base, mode);
             next = frame.last_offset + 1;
@@ -469,8 +470,10 @@ fn cut_short(available: usize) -> RecordError {
     }
 }
 
-fn ascending(frame: &Outgoing, next: i64) -> Result<i64> {
-    if frame.base_offset >= next {
+/// The leader's offset. Only compaction leaves holes: recovery would take any other for damage and
+/// cut what was acknowledged behind it.
+fn followed(frame: &Outgoing, next: i64, holes_allowed: bool) -> Result<i64> {
+    if frame.base_offset == next || (holes_allowed && frame.base_offset > next) {
         return Ok(frame.base_offset);
     }
     Err(StorageError::OffsetOutOfRange {

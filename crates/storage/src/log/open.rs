@@ -247,7 +247,10 @@ impl Recovery<'_> {
             )?;
             report.scanned_bytes += scanned.position - position;
             let last = active + 1 == segments.len();
-            let hole = !last && segments[active + 1].base_offset() != scanned.next_offset;
+            let hole = segments.get(active + 1).is_some_and(|next| {
+                let (base, expected) = (next.base_offset(), scanned.next_offset);
+                base < expected || (contiguous && base != expected)
+            });
             if last || hole || scanned.damage.is_some() {
                 break scanned;
             }
@@ -266,6 +269,7 @@ impl Recovery<'_> {
         let unchanged =
             report.scanned_bytes == 0 && report.cut.is_none() && report.leftovers.is_empty();
         report.clean = unchanged && stored.is_some_and(|checkpoint| checkpoint.clean);
+        segments[active].remove_stale_index()?;
         let checkpoint = self.settle(
             &segments[active],
             end,

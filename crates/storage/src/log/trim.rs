@@ -17,7 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::LogConfig;
 use crate::error::{IoContext, Result, StorageError};
 use crate::retention::{SegmentFacts, expired};
-use crate::segment::{IndexPace, NO_TIMESTAMP, Segment};
+use crate::segment::{NO_TIMESTAMP, Segment};
 
 /// What a retention run removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,9 @@ impl LogCore {
                 .filter(|snapshot| *snapshot <= new_end.offset),
             clean: false,
         };
+        // What may fail comes before the first change.
         let producers = rebuild_producers(&segments, at, new_end.position)?;
+        let (index, pace) = segment.growing_index_up_to(new_end.position)?.into_parts();
         let lowered = match lowered.snapshot {
             // Without its snapshot the state below the recovery point would have to be read again:
             // move the recovery point to the log start's segment, from where it is rebuilt.
@@ -124,14 +126,13 @@ impl LogCore {
             }
         }
         self.segments.store(Arc::new(segments[..=at].to_vec()));
-        segment.reopen_for_append(segment.growing_index_up_to(new_end.position)?);
+        segment.reopen_for_append(index);
         writer.active = segment.clone();
         writer.next_offset = new_end.offset;
         writer.producers = producers;
         writer.epochs.truncate_from_end(new_end.offset);
         writer.epochs_changed = true;
-        let interval = self.config.load().index_interval_bytes;
-        writer.pace = IndexPace::resume(interval, 0, segment.indexed_youngest()?);
+        writer.pace = pace;
         writer.written_ahead = new_end.position;
         let stays = |segment: &Arc<Segment>| segment.base_offset() < new_end.segment;
         writer.unsynced.retain(stays);
@@ -154,6 +155,7 @@ impl LogCore {
             segment.remove()?;
         }
         last.truncate(new_end.offset, new_end.position)?;
+        last.remove_stale_index()?;
         self.env.disk.sync_dir(&self.dir).context("sync", &self.dir)
     }
 

@@ -13,10 +13,9 @@ use crate::checkpoint::{self, Checkpoint, Found};
 use crate::config::Format;
 use crate::disk::{Disk, OpenMode, RealDisk, read_exact_at};
 use crate::error::{IoContext, Result};
-use crate::index::IndexPaths;
 use crate::log::lock_dir;
 use crate::record::{BatchBuilder, Compression, v1};
-use crate::segment::Segment;
+use crate::segment::{Segment, remove_index_files};
 use crate::walk::{Depth, Frame, Step, Walker};
 
 /// What [`convert`] did.
@@ -120,13 +119,7 @@ fn convert_segment(
     }
     target.sync_data().context("sync", &beside)?;
     lower_recovery_point(disk, dir, base)?;
-    let index = IndexPaths::of(segment.path());
-    for path in [&index.offsets, &index.times] {
-        match disk.remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.context("remove", path)?,
-        }
-    }
+    remove_index_files(&**disk, segment.path())?;
     disk.rename(&beside, segment.path())
         .context("replace", segment.path())?;
     disk.sync_dir(dir).context("sync", dir)?;
