@@ -578,7 +578,7 @@ pub(crate) struct IndexBuilder {
 }
 
 /// The bytes since the last entry, and the youngest timestamp so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct IndexPace {
     interval_bytes: u64,
     since_entry: u64,

@@ -235,6 +235,7 @@ impl LogCore {
             .is_some_and(|last| Arc::ptr_eq(last, &writer.active));
         if same && writer.active.size() > 0 {
             self.roll(&mut writer, config, config.format, next_offset)?;
+            self.move_end(&writer);
         }
         Ok(())
     }
