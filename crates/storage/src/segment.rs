@@ -35,6 +35,8 @@ pub(crate) struct Segment {
     /// Bytes of whole frames; the file may be longer (zeros written ahead).
     size: AtomicU64,
     sealed: AtomicBool,
+    /// Offsets may be missing, since the log is compacted.
+    holes: AtomicBool,
     /// `None` until first used.
     index: RwLock<Option<SegmentIndex>>,
     index_interval_bytes: u32,
@@ -93,11 +95,17 @@ impl Segment {
             file: OnceLock::new(),
             size: AtomicU64::new(size),
             sealed: AtomicBool::new(true),
+            holes: AtomicBool::new(false),
             index: RwLock::new(None),
             index_interval_bytes,
             stored_entries: AtomicUsize::new(NONE_STORED),
             first_append_ms: AtomicI64::new(i64::MAX),
         }
+    }
+
+    /// Says whether missing offsets are compaction's work, or damage (the default).
+    pub(crate) fn allow_holes(&self, allowed: bool) {
+        self.holes.store(allowed, Ordering::Relaxed);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -372,10 +380,23 @@ impl Segment {
     /// First frame from a frame boundary on for which `wanted` holds.
     fn find_from(&self, start: u64, wanted: impl Fn(&Frame) -> bool) -> Result<Option<Frame>> {
         let mut walker = self.walker(start)?;
+        // Base offsets are not under the checksum, but each follows from the frame before it.
+        let mut expected = (start == 0).then_some(self.base_offset);
+        let holes = self.holes.load(Ordering::Relaxed);
         loop {
             match walker.step().context("read", &self.path)? {
+                Step::Frame(frame)
+                    if !holes && expected.is_some_and(|offset| offset != frame.base_offset) =>
+                {
+                    let reason = format!(
+                        "base offset {} where {} was expected",
+                        frame.base_offset,
+                        expected.unwrap_or_default()
+                    );
+                    return Err(self.damaged(frame.position, reason));
+                }
                 Step::Frame(frame) if wanted(&frame) => return Ok(Some(frame)),
-                Step::Frame(_) => {}
+                Step::Frame(frame) => expected = Some(frame.last_offset + 1),
                 Step::End => return Ok(None),
                 Step::Bad { reason } => return Err(self.damaged(walker.position(), reason)),
             }

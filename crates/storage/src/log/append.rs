@@ -358,6 +358,7 @@ impl LogCore {
             format,
             interval,
         )?);
+        new.allow_holes(config.cleanup.compact);
         if old.size() > 0 {
             old.index_frame(None, writer.pace.youngest());
             if let Err(error) = old.seal() {

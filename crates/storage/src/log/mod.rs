@@ -306,7 +306,16 @@ impl LogCore {
             // The acknowledged end must not fall back to an old durable end.
             self.flush()?;
         }
+        let holes = config.cleanup.compact;
         self.config.store(Arc::new(config));
+        {
+            // A roll meanwhile would add a segment that is not told.
+            let _writer = self.writer.lock();
+            let segments = self.segments.load();
+            segments
+                .iter()
+                .for_each(|segment| segment.allow_holes(holes));
+        }
         // Whoever waits under the old policy is flushed for, or let go, under the new one.
         self.waiters.wake_all();
         self.request_flush();

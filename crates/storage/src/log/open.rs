@@ -118,6 +118,8 @@ impl Log {
     }
 }
 
+const NO_SUCCESSOR: &str = "the next segment does not begin where this one ends";
+
 /// One recovery of one folder.
 struct Recovery<'a> {
     disk: &'a Arc<dyn Disk>,
@@ -168,6 +170,7 @@ impl Recovery<'_> {
             self.config.format,
             interval,
         )?);
+        active.allow_holes(self.config.cleanup.compact);
         // The segment's name first: a checkpoint without its segment would be taken for damage.
         self.disk.sync_dir(self.dir).context("sync", self.dir)?;
         let checkpoint = Checkpoint::default();
@@ -252,6 +255,10 @@ impl Recovery<'_> {
                 base < expected || (contiguous && base != expected)
             });
             if last || hole || scanned.damage.is_some() {
+                if stored.is_none() && !last {
+                    let reason = scanned.damage.unwrap_or_else(|| NO_SUCCESSOR.to_owned());
+                    return Err(segment.damaged(scanned.position, reason));
+                }
                 break scanned;
             }
             self.finish_sealed(&segment, scanned)?;
@@ -311,6 +318,7 @@ impl Recovery<'_> {
                     found.len,
                     interval,
                 );
+                segment.allow_holes(self.config.cleanup.compact);
                 Ok(Arc::new(segment))
             })
             .collect()
@@ -437,9 +445,10 @@ impl Recovery<'_> {
                 position: scanned.position,
                 next_offset: scanned.next_offset,
                 bytes: torn + later,
-                reason: scanned.damage.clone().unwrap_or_else(|| {
-                    "the next segment does not begin where this one ends".to_owned()
-                }),
+                reason: scanned
+                    .damage
+                    .clone()
+                    .unwrap_or_else(|| NO_SUCCESSOR.to_owned()),
             });
         }
         Ok(())
@@ -571,7 +580,7 @@ fn log_report(dir: &Path, report: &RecoveryReport) {
         );
     }
     if report.checkpoint_lost {
-        tracing::warn!(dir = %dir.display(), "no usable checkpoint: the last segment was read whole");
+        tracing::warn!(dir = %dir.display(), "no usable checkpoint: the whole log was read");
     }
     if report.scanned_bytes > 0 {
         tracing::info!(dir = %dir.display(), bytes = report.scanned_bytes, "recovered");
