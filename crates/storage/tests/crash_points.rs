@@ -7,10 +7,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use dlog_storage::disk::{SimDisk, SimFault};
+use dlog_storage::disk::{Disk, SimDisk, SimFault};
+use dlog_storage::offline::convert_on;
+use dlog_storage::record::Compression;
 use dlog_storage::{FlushPolicy, Flusher, Format, Log, LogConfig, LogEnv, StorageError};
 
 const DIR: &str = "/data/t-0";
@@ -293,4 +296,53 @@ fn nothing_is_acknowledged_on_the_strength_of_a_failed_sync() {
         }
         assert!(n > 30, "the history has {n} syncs");
     }
+}
+
+/// `dlog log convert` interrupted at every change: the folder opens, with every record, and the next
+/// run converts the rest.
+#[test]
+fn a_conversion_can_stop_anywhere() {
+    let whole = SimDisk::new();
+    let (log, _) = Log::open_with(&env(&whole), DIR, config(Format::V1)).unwrap();
+    let mut model = Model::default();
+    for i in 0..20 {
+        model.append(&log, &value(0, i)).unwrap();
+        if i == 17 {
+            // The recovery point lies inside the last segment, records behind it.
+            log.checkpoint().unwrap();
+        }
+    }
+    assert!(log.segment_count() > 3);
+    drop(log);
+    let mut n = 0;
+    loop {
+        let mut finished = false;
+        for seed in 0..8 {
+            let what = format!("conversion stopped at {n}, seed {seed}");
+            let disk = whole.process_kill();
+            disk.set_fault(fail_after(n));
+            let convert = |disk: &SimDisk| {
+                let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+                convert_on(&shared, Path::new(DIR), Compression::Lz4, |_| {})
+            };
+            finished |= convert(&disk).is_ok();
+            let disk = match seed {
+                0 => disk.process_kill(),
+                _ => disk.power_loss(seed),
+            };
+            let again = disk.process_kill();
+            let (log, _) = Log::open_with(&env(&disk), DIR, config(Format::V2))
+                .unwrap_or_else(|error| panic!("{what}: {error}"));
+            model.check(&log, &what);
+            convert(&again).unwrap_or_else(|error| panic!("{what}, again: {error}"));
+            let (log, _) = Log::open_with(&env(&again), DIR, config(Format::V2))
+                .unwrap_or_else(|error| panic!("{what}, again: {error}"));
+            model.check(&log, &format!("{what}, again"));
+        }
+        if finished {
+            break;
+        }
+        n += 1;
+    }
+    assert!(n > 20, "the conversion has {n} changes");
 }

@@ -42,21 +42,31 @@ const BATCH_BYTES: usize = 64 << 10;
 pub fn convert(
     dir: &Path,
     compression: Compression,
+    progress: impl FnMut(u64),
+) -> Result<ConvertReport> {
+    convert_on(
+        &(Arc::new(RealDisk) as Arc<dyn Disk>),
+        dir,
+        compression,
+        progress,
+    )
+}
+
+/// As [`convert`], on a given file system.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_on(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    compression: Compression,
     mut progress: impl FnMut(u64),
 ) -> Result<ConvertReport> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let _lock = lock_dir(&*disk, dir)?;
+    let _lock = lock_dir(&**disk, dir)?;
     let mut report = ConvertReport::default();
-    for segment in segments_of(&disk, dir)? {
+    for segment in segments_of(disk, dir)? {
         if segment.format() == Format::V1 && segment.size() > 0 {
-            convert_segment(
-                &disk,
-                dir,
-                &segment,
-                compression,
-                &mut report,
-                &mut progress,
-            )?;
+            convert_segment(disk, dir, &segment, compression, &mut report, &mut progress)?;
         }
     }
     Ok(report)
