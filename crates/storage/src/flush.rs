@@ -143,7 +143,10 @@ impl Shared {
         if queue.manual {
             return;
         }
-        if queue.idle > 0 || queue.threads >= self.max_threads {
+        // A thread that was woken for earlier work still counts as idle until it runs: it is not
+        // there for this work as well.
+        let waiting = queue.ready.len().max(1);
+        if waiting <= queue.idle || queue.threads >= self.max_threads {
             self.wake.notify_one();
             return;
         }
@@ -193,5 +196,36 @@ impl Shared {
             }
             queue.idle -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    struct Meets(Barrier);
+
+    impl Flushable for Meets {
+        fn work(&self, _: Work) {
+            self.0.wait();
+        }
+    }
+
+    /// Two works that need each other, submitted while one thread is idle: the second must not wait
+    /// for the thread that the first one woke.
+    #[test]
+    fn works_that_come_together_are_done_together() {
+        let flusher = Flusher::new(2);
+        let one = Arc::new(Meets(Barrier::new(1)));
+        let two = Arc::new(Meets(Barrier::new(3)));
+        let weak = |log: &Arc<Meets>| Arc::downgrade(log) as Weak<dyn Flushable>;
+        flusher.submit(weak(&one), Work::Flush);
+        while flusher.shared.queue.lock().idle == 0 {
+            std::thread::yield_now();
+        }
+        flusher.submit(weak(&two), Work::Flush);
+        flusher.submit(weak(&two), Work::Flush);
+        two.0.wait();
     }
 }

@@ -288,10 +288,11 @@ fn failed_sync(format: Format, n: u64, seed: u64) -> bool {
 fn nothing_is_acknowledged_on_the_strength_of_a_failed_sync() {
     for format in [Format::V2, Format::V1] {
         let mut n = 0;
-        while !(0..6)
-            .map(|seed| failed_sync(format, n, seed))
-            .fold(false, |any, one| any || one)
-        {
+        loop {
+            let finished = (0..6).filter(|seed| failed_sync(format, n, *seed)).count();
+            if finished > 0 {
+                break;
+            }
             n += 1;
         }
         assert!(n > 30, "the history has {n} syncs");

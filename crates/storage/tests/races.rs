@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use dlog_storage::{FlushPolicy, Log, LogConfig, NewRecord, StorageError};
+use dlog_storage::disk::SimDisk;
+use dlog_storage::{FlushPolicy, Flusher, Log, LogConfig, LogEnv, NewRecord, StorageError};
 
 fn config(flush: FlushPolicy) -> LogConfig {
     LogConfig {
@@ -83,5 +85,69 @@ fn a_truncated_record_is_never_acknowledged() {
         if i == 0 {
             assert_eq!(log.append(None, Some(b"another")).unwrap(), 1);
         }
+    }
+}
+
+/// Retention frees segments at once, however far the background work has come.
+#[test]
+fn retention_does_not_depend_on_background_work() {
+    let env = LogEnv {
+        flusher: Arc::new(Flusher::manual()),
+        ..LogEnv::real()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = Log::open_with(&env, dir.path(), config(FlushPolicy::Os)).unwrap();
+    for i in 0..100 {
+        let record = NewRecord {
+            timestamp_ms: Some(i),
+            ..NewRecord::new(None, Some(&[1; 100]))
+        };
+        log.append_records(&[record]).unwrap();
+    }
+    log.set_config(LogConfig {
+        retention_ms: Some(10),
+        ..config(FlushPolicy::Os)
+    })
+    .unwrap();
+    let before = log.segment_count();
+    let report = log.apply_retention(60).unwrap();
+    assert!(report.segments > 2, "{report:?}");
+    assert_eq!(log.segment_count(), before - report.segments);
+    assert_eq!(read_all(&log).len() as i64, 100 - log.log_start_offset());
+}
+
+/// Retention by time judges the active segment too old while a young record is appended to it.
+#[test]
+fn retention_takes_no_record_that_it_did_not_judge() {
+    let env = LogEnv {
+        disk: Arc::new(SimDisk::new()),
+        ..LogEnv::real()
+    };
+    let forever = LogConfig {
+        retention_ms: Some(1_000),
+        segment_bytes: 1 << 20,
+        ..config(FlushPolicy::Os)
+    };
+    let (log, _) = Log::open_with(&env, "/data/t-0", forever).unwrap();
+    let append = |timestamp: i64| {
+        let record = NewRecord {
+            timestamp_ms: Some(timestamp),
+            ..NewRecord::new(None, Some(b"value"))
+        };
+        log.append_records(&[record]).unwrap().last_offset
+    };
+    for _ in 0..1_000 {
+        append(10);
+        let young = std::thread::scope(|scope| {
+            let appender = scope.spawn(|| append(10_000));
+            log.apply_retention(10_500).unwrap();
+            appender.join().unwrap()
+        });
+        assert!(
+            log.log_start_offset() <= young,
+            "the record at {young} was 500 ms old"
+        );
+        log.delete_records_before(young + 1).unwrap();
+        log.apply_retention(1 << 40).unwrap();
     }
 }

@@ -246,9 +246,10 @@ impl Flushable for LogCore {
         }
         let result = match work {
             Work::Flush => {
-                // Cleared first: an append that comes later asks again.
-                self.flush_queued.store(false, Ordering::Release);
-                self.timer_queued.store(false, Ordering::Release);
+                // Cleared first: an append that comes later asks again. By a swap, which sees the
+                // append of whoever found the flag still set.
+                self.flush_queued.swap(false, Ordering::AcqRel);
+                self.timer_queued.swap(false, Ordering::AcqRel);
                 self.flush()
             }
             Work::Checkpoint => self.checkpoint(),

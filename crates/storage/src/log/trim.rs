@@ -192,6 +192,8 @@ impl LogCore {
         // Only now: the folder may have been given up while this waited for the lock.
         self.check_open()?;
         let config = self.config.load_full();
+        // Taken first: what is appended from here on is not judged, so it must stay.
+        let judged_end = self.log_end_offset();
         let segments = self.segments.load_full();
         let facts = segments
             .iter()
@@ -206,15 +208,20 @@ impl LogCore {
         if count == 0 {
             return Ok(RetentionReport::default());
         }
-        if count == segments.len() {
+        let sealed_end = segments.get(count).map(|kept| kept.base_offset());
+        let mut new_start = sealed_end.unwrap_or(i64::MAX);
+        if checkpoint.segment < new_start {
             drop(checkpoint);
-            self.roll_if_end(&config, &segments)?;
-            // The recovery point must leave the old segment before it goes.
+            if sealed_end.is_none() {
+                new_start = self.roll_if_end(&config, &segments, judged_end)?;
+            }
+            // The recovery point must leave the old segments before they go.
             self.checkpoint()?;
             checkpoint = self.checkpoint.lock();
             self.check_open()?;
+            // What was judged may have been truncated while the lock was free.
+            new_start = new_start.min(self.acknowledged_end());
         }
-        let new_start = self.end_of(&self.segments.load_full(), count - 1);
         self.judge(self.raise_log_start(new_start, &mut checkpoint))
     }
 
@@ -225,19 +232,29 @@ impl LogCore {
             .map_or_else(|| self.log_end_offset(), |next| next.base_offset())
     }
 
-    /// Rolls the active segment over if nothing was appended since `segments` was looked at.
-    fn roll_if_end(&self, config: &LogConfig, segments: &[Arc<Segment>]) -> Result<()> {
+    /// Rolls the active segment over if it is the last of `segments` and still ends at `judged_end`;
+    /// returns the offset before which all records are in sealed segments of those.
+    fn roll_if_end(
+        &self,
+        config: &LogConfig,
+        segments: &[Arc<Segment>],
+        judged_end: i64,
+    ) -> Result<i64> {
         let mut writer = self.writer.lock();
         self.check_open()?;
         let next_offset = writer.next_offset;
-        let same = segments
-            .last()
-            .is_some_and(|last| Arc::ptr_eq(last, &writer.active));
+        let same = next_offset == judged_end
+            && segments
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(last, &writer.active));
         if same && writer.active.size() > 0 {
             self.roll(&mut writer, config, config.format, next_offset)?;
             self.move_end(&writer);
         }
-        Ok(())
+        Ok(match segments.last() {
+            Some(last) if !same => last.base_offset(),
+            _ => writer.active.base_offset(),
+        })
     }
 
     fn raise_log_start(
