@@ -20,7 +20,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, read_file, replace_file};
+use crate::disk::{Disk, read_file, replace_file_named};
 use crate::error::{IoContext, Result};
 use crate::record::crc32c;
 
@@ -59,8 +59,7 @@ pub(crate) fn path(dir: &Path) -> PathBuf {
 
 /// Writes the checkpoint durably.
 pub(crate) fn write(disk: &dyn Disk, dir: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let path = path(dir);
-    replace_file(disk, &path, encode(checkpoint).as_bytes()).context("write", &path)
+    replace_file_named(disk, &path(dir), encode(checkpoint).as_bytes())
 }
 
 /// Reads the checkpoint.

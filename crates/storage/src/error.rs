@@ -126,6 +126,19 @@ impl StorageError {
     }
 }
 
+impl StorageError {
+    /// Whether a sync failed: what is on the disk is unknown, and trying again would not tell.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        matches!(
+            self,
+            Self::Io {
+                operation: "sync",
+                ..
+            }
+        )
+    }
+}
+
 fn io_hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull => {

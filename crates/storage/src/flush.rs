@@ -240,3 +240,49 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    struct Meets(Barrier);
+
+    impl Flushable for Meets {
+        fn work(&self, _: Work) -> Option<Work> {
+            self.0.wait();
+            None
+        }
+    }
+
+    /// Two works that need each other, submitted while one thread is idle: the second must not wait
+    /// for the thread that the first one woke.
+    #[test]
+    fn works_that_come_together_are_done_together() {
+        let flusher = Flusher::new(2);
+        let one = Arc::new(Meets(Barrier::new(1)));
+        let two = Arc::new(Meets(Barrier::new(3)));
+        let weak = |log: &Arc<Meets>| Arc::downgrade(log) as Weak<dyn Flushable>;
+        flusher.submit(weak(&one), Work::Flush);
+        while flusher.shared.queue.lock().idle == 0 {
+            thread::yield_now();
+        }
+        flusher.submit(weak(&two), Work::Flush);
+        flusher.submit(weak(&two), Work::Flush);
+        two.0.wait();
+    }
+
+    #[test]
+    fn quick_flushes_take_more_threads_than_cores_only_where_many_logs_wait() {
+        let flusher = Flusher::new(64);
+        let shared = &flusher.shared;
+        let cores = shared.cores;
+        assert!(!shared.is_enough(cores, 1), "a flush is slow until known");
+        (0..100).for_each(|_| shared.note(Duration::from_micros(100)));
+        assert!(shared.is_enough(cores, 1));
+        assert!(!shared.is_enough(cores - 1, 1));
+        assert!(!shared.is_enough(cores, WAITING_PER_THREAD));
+        (0..100).for_each(|_| shared.note(Duration::from_millis(5)));
+        assert!(!shared.is_enough(cores, 1));
+    }
+}

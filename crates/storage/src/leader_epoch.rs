@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, read_file, replace_file};
+use crate::disk::{Disk, read_file, replace_file_named};
 use crate::error::{IoContext, Result};
 
 const FILE_NAME: &str = "leader-epoch-checkpoint";
@@ -90,8 +90,7 @@ impl LeaderEpochs {
     }
 
     pub(crate) fn store(&self, disk: &dyn Disk, dir: &Path) -> Result<()> {
-        let path = path(dir);
-        replace_file(disk, &path, self.encode().as_bytes()).context("write", &path)
+        replace_file_named(disk, &path(dir), self.encode().as_bytes())
     }
 
     fn encode(&self) -> String {

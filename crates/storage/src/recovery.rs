@@ -6,7 +6,9 @@
 //!
 //! The rule: below the recovery point every byte was synced, so damage there is refused and named,
 //! never cut. Behind it a frame that is not whole is a torn write: the log ends before it, and what
-//! lies behind (later segments too) was never acknowledged by the flush policy.
+//! lies behind (later segments too) was never acknowledged by the flush policy. Without a checkpoint
+//! (lost, or files of another making) everything is read, and damage before the last segment is
+//! refused, since it is more likely that than a torn write.
 
 use std::collections::BTreeSet;
 
@@ -59,9 +61,9 @@ pub(crate) fn plan(files: &[DirEntry], found: Found) -> Result<Plan, Refusal> {
     let (expired, kept) = segments.split_at(first_kept);
     let (scan_from, scan_position) = match checkpoint {
         Some(checkpoint) => scan_start(kept, &checkpoint)?,
-        // Without a checkpoint only the last segment can be torn: the ones before it were synced
-        // when the log rolled over and moved its recovery point.
-        None => (kept.len().saturating_sub(1), 0),
+        // Nothing is known to be on the disk: all is read. The log is not cut before its last
+        // segment, though; see `Recovery::recover`.
+        None => (0, 0),
     };
     Ok(Plan {
         segments: kept.to_vec(),

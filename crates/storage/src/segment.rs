@@ -5,7 +5,7 @@
 
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
@@ -20,6 +20,9 @@ use crate::walk::{Depth, Frame, Step, Walker};
 /// Timestamp of a segment without records.
 pub(crate) const NO_TIMESTAMP: i64 = -1;
 
+/// The index files are unknown or do not fit.
+const NONE_STORED: usize = usize::MAX;
+
 /// A segment of a log.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -32,9 +35,13 @@ pub(crate) struct Segment {
     /// Bytes of whole frames; the file may be longer (zeros written ahead).
     size: AtomicU64,
     sealed: AtomicBool,
+    /// Offsets may be missing, since the log is compacted.
+    holes: AtomicBool,
     /// `None` until first used.
     index: RwLock<Option<SegmentIndex>>,
     index_interval_bytes: u32,
+    /// Index entries that the files are known to have.
+    stored_entries: AtomicUsize,
     /// Our clock at the first append, Unix ms; `i64::MAX` while empty.
     first_append_ms: AtomicI64,
 }
@@ -88,10 +95,17 @@ impl Segment {
             file: OnceLock::new(),
             size: AtomicU64::new(size),
             sealed: AtomicBool::new(true),
+            holes: AtomicBool::new(false),
             index: RwLock::new(None),
             index_interval_bytes,
+            stored_entries: AtomicUsize::new(NONE_STORED),
             first_append_ms: AtomicI64::new(i64::MAX),
         }
+    }
+
+    /// Says whether missing offsets are compaction's work, or damage (the default).
+    pub(crate) fn allow_holes(&self, allowed: bool) {
+        self.holes.store(allowed, Ordering::Relaxed);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -166,7 +180,8 @@ impl Segment {
         }
     }
 
-    /// Ends appends: cuts zeros written ahead and writes the indexes.
+    /// Ends appends: cuts zeros written ahead. The indexes are written by [`Self::store_index`], which
+    /// waits for the disk, so not under the writer's lock.
     pub(crate) fn seal(&self) -> Result<()> {
         if self.sealed.load(Ordering::Acquire) {
             return Ok(());
@@ -176,16 +191,41 @@ impl Segment {
         if file.len().context("measure", &self.path)? > size {
             file.set_len(size).context("trim", &self.path)?;
         }
-        self.store_index()?;
         self.sealed.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Writes the index files as they are now.
+    /// Writes the index files as they are now, unless they are so already.
     pub(crate) fn store_index(&self) -> Result<()> {
-        match self.index.read().as_ref() {
-            Some(index) => index.store(&*self.disk, &IndexPaths::of(&self.path)),
-            None => Ok(()),
+        if let Some(index) = self.index.read().as_ref() {
+            let entries = index.entries();
+            if self.stored_entries.load(Ordering::Acquire) == entries {
+                return Ok(());
+            }
+            index.store(&*self.disk, &IndexPaths::of(&self.path))?;
+            self.note_stored(entries);
+        }
+        Ok(())
+    }
+
+    /// Notes that the index files have so many entries.
+    pub(crate) fn note_stored(&self, entries: usize) {
+        self.stored_entries.store(entries, Ordering::Release);
+    }
+
+    /// Removes index files that tell of frames which are, or may be, no longer there: behind the end
+    /// other frames will follow, of which such a file would be a plausible lie.
+    pub(crate) fn remove_stale_index(&self) -> Result<()> {
+        if self.stored_entries.load(Ordering::Acquire) == NONE_STORED {
+            remove_index_files(&*self.disk, &self.path)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the heap back that a sealed segment's stored index takes: it is mapped when needed.
+    pub(crate) fn release_index(&self) {
+        if self.sealed.load(Ordering::Acquire) && self.format == Format::V2 {
+            *self.index.write() = None;
         }
     }
 
@@ -340,10 +380,23 @@ impl Segment {
     /// First frame from a frame boundary on for which `wanted` holds.
     fn find_from(&self, start: u64, wanted: impl Fn(&Frame) -> bool) -> Result<Option<Frame>> {
         let mut walker = self.walker(start)?;
+        // Base offsets are not under the checksum, but each follows from the frame before it.
+        let mut expected = (start == 0).then_some(self.base_offset);
+        let holes = self.holes.load(Ordering::Relaxed);
         loop {
             match walker.step().context("read", &self.path)? {
+                Step::Frame(frame)
+                    if !holes && expected.is_some_and(|offset| offset != frame.base_offset) =>
+                {
+                    let reason = format!(
+                        "base offset {} where {} was expected",
+                        frame.base_offset,
+                        expected.unwrap_or_default()
+                    );
+                    return Err(self.damaged(frame.position, reason));
+                }
                 Step::Frame(frame) if wanted(&frame) => return Ok(Some(frame)),
-                Step::Frame(_) => {}
+                Step::Frame(frame) => expected = Some(frame.last_offset + 1),
                 Step::End => return Ok(None),
                 Step::Bad { reason } => return Err(self.damaged(walker.position(), reason)),
             }
@@ -409,6 +462,29 @@ impl Segment {
         self.scan_max_timestamp(frame.position, last)
     }
 
+    /// Largest timestamp of the frames that begin at `start` or behind it and before `end`.
+    pub(crate) fn youngest_within(&self, start: i64, end: i64) -> Result<i64> {
+        let known = self.with_index(|index| index.time_within(start, end))?;
+        let known = match known {
+            Some(entry) => self.trusted_time(entry)?,
+            None => None,
+        };
+        let Some(first) = known.map_or_else(|| self.find(start), |frame| Ok(Some(frame)))? else {
+            return Ok(NO_TIMESTAMP);
+        };
+        let mut youngest = NO_TIMESTAMP;
+        let mut walker = self.walker_at(&first)?;
+        while let Step::Frame(frame) = walker.step().context("read", &self.path)? {
+            if frame.base_offset >= end {
+                break;
+            }
+            if frame.base_offset >= start {
+                youngest = youngest.max(frame.max_timestamp_ms);
+            }
+        }
+        Ok(youngest)
+    }
+
     fn scan_max_timestamp(&self, from: u64, mut best: TimeEntry) -> Result<TimeEntry> {
         let mut walker = self.walker(from)?;
         while let Step::Frame(frame) = walker.step().context("read", &self.path)? {
@@ -438,12 +514,14 @@ impl Segment {
         }
         let file = self.file()?;
         self.size.store(position, Ordering::Release);
+        self.sealed.store(false, Ordering::Release);
+        self.note_stored(NONE_STORED);
         file.set_len(position).context("truncate", &self.path)?;
         file.sync_data().context("sync", &self.path)
     }
 
-    /// The index of the frames before `position`, in tables that grow.
-    pub(crate) fn growing_index_up_to(&self, position: u64) -> Result<SegmentIndex> {
+    /// The index of the frames before `position`, made anew, to go on from.
+    pub(crate) fn growing_index_up_to(&self, position: u64) -> Result<IndexBuilder> {
         let mut builder = IndexBuilder::new(self.base_offset, self.index_interval_bytes);
         let mut walker = self.walker(0)?;
         while walker.position() < position
@@ -451,13 +529,7 @@ impl Segment {
         {
             builder.add(&frame);
         }
-        Ok(builder.grown())
-    }
-
-    /// The youngest timestamp of the frames on disk.
-    pub(crate) fn indexed_youngest(&self) -> Result<Option<TimeEntry>> {
-        let youngest = self.max_timestamp()?;
-        Ok((youngest.timestamp_ms > NO_TIMESTAMP).then_some(youngest))
+        Ok(builder)
     }
 
     /// Removes the files, the log first: an index without its log is cleaned up at the next open.
@@ -476,14 +548,22 @@ impl Segment {
 
 /// Removes a log file and what belongs to it; what is already gone is fine.
 pub(crate) fn remove_segment_files(disk: &dyn Disk, log: &Path) -> Result<()> {
+    remove_if_there(disk, log)?;
+    remove_index_files(disk, log)
+}
+
+/// Removes the index files of a segment.
+pub(crate) fn remove_index_files(disk: &dyn Disk, log: &Path) -> Result<()> {
     let index = IndexPaths::of(log);
-    for path in [log, &index.offsets, &index.times] {
-        match disk.remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.context("remove", path)?,
-        }
+    remove_if_there(disk, &index.offsets)?;
+    remove_if_there(disk, &index.times)
+}
+
+fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.context("remove", path),
     }
-    Ok(())
 }
 
 /// The format of a segment file, told by its first bytes; `default` for one that is empty or whose
@@ -519,7 +599,7 @@ pub(crate) struct IndexBuilder {
 }
 
 /// The bytes since the last entry, and the youngest timestamp so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct IndexPace {
     interval_bytes: u64,
     since_entry: u64,
@@ -530,7 +610,7 @@ pub(crate) struct IndexPace {
 
 /// A time entry is due with every so many offset entries: searches by time are rare and may walk a
 /// little further, so that both indexes together stay below a quarter of a percent of the log.
-const OFFSETS_PER_TIME: u32 = 8;
+pub(crate) const OFFSETS_PER_TIME: u32 = 8;
 
 impl IndexPace {
     pub(crate) fn new(interval_bytes: u32) -> Self {
@@ -551,9 +631,26 @@ impl IndexPace {
         Self {
             interval_bytes: u64::from(interval_bytes),
             since_entry: tail_bytes,
-            since_time: 0,
+            // The next offset entry brings a time entry, or a log that is reopened often would
+            // never get one.
+            since_time: OFFSETS_PER_TIME,
             youngest,
         }
+    }
+
+    /// Takes a frame into account that needs no entry.
+    fn pass(&mut self, frame: &Frame) {
+        let youngest = TimeEntry {
+            timestamp_ms: frame.max_timestamp_ms,
+            offset: frame.last_offset,
+        };
+        if self
+            .youngest
+            .is_none_or(|known| youngest.timestamp_ms > known.timestamp_ms)
+        {
+            self.youngest = Some(youngest);
+        }
+        self.since_entry = frame.len;
     }
 
     pub(crate) fn youngest(&self) -> Option<TimeEntry> {
@@ -607,15 +704,24 @@ impl IndexBuilder {
         }
     }
 
-    /// Continues an index that reaches up to `position`.
-    pub(crate) fn resume(index: SegmentIndex, interval_bytes: u32, position: u64) -> Self {
-        let indexed = index.last_offset().map_or(0, |entry| entry.position);
-        let pace = IndexPace::resume(
-            interval_bytes,
-            position.saturating_sub(indexed),
-            index.last_time(),
-        );
+    /// Continues an index that was loaded. The frames from [`SegmentIndex::uncovered_from`] on are to
+    /// be added again: the youngest timestamp among the last of them is in no time entry yet.
+    pub(crate) fn resume(index: SegmentIndex, interval_bytes: u32) -> Self {
+        let pace = IndexPace::resume(interval_bytes, 0, index.last_time());
         Self { index, pace }
+    }
+
+    /// Number of entries so far.
+    pub(crate) fn entries(&self) -> usize {
+        self.index.entries()
+    }
+
+    /// Adds a frame, which may be indexed already.
+    pub(crate) fn add_again(&mut self, frame: &Frame) {
+        match self.index.last_offset() {
+            Some(last) if frame.position <= last.position => self.pace.pass(frame),
+            _ => self.add(frame),
+        }
     }
 
     pub(crate) fn add(&mut self, frame: &Frame) {
@@ -638,11 +744,6 @@ impl IndexBuilder {
         if let Some(entry) = self.pace.youngest() {
             self.index.push_time(entry);
         }
-        self.index
-    }
-
-    /// The index of a segment that goes on growing.
-    pub(crate) fn grown(self) -> SegmentIndex {
         self.index
     }
 

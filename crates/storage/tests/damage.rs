@@ -240,3 +240,130 @@ fn damaged_small_files_never_lose_records() {
         );
     }
 }
+
+/// A closed log is not read when it is opened: damage shows when it is read, and never as a record
+/// that was not written, or not there.
+#[test]
+fn bits_flipped_below_the_recovery_point_are_errors_when_read() {
+    for format in [Format::V1, Format::V2] {
+        let (disk, values) = small_log(format);
+        let (log, _) = reopen(&disk, format).unwrap();
+        log.close().unwrap();
+        drop(log);
+        let whole = disk.content(&log_path()).unwrap();
+        let mut noticed = 0;
+        for bit in 0..whole.len() * 8 {
+            let disk = disk.process_kill();
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            disk.set_content(&log_path(), bytes);
+            let Ok((log, _)) = reopen(&disk, format) else {
+                noticed += 1;
+                continue;
+            };
+            let what = format!("{format:?} bit {bit}");
+            for from in 0..values.len() {
+                let mut next = from;
+                for record in log.read(from as i64).unwrap() {
+                    let Ok(record) = record else { break };
+                    assert_eq!(record.offset, next as i64, "{what}");
+                    assert_eq!(record.value.as_deref(), Some(&values[next][..]), "{what}");
+                    next += 1;
+                }
+                noticed += usize::from(from == 0 && next < values.len());
+            }
+        }
+        // All but the bits of the leader epoch, which is not under a batch's checksum.
+        let epochs = if format == Format::V2 { 4 * 32 } else { 0 };
+        assert!(noticed + epochs >= whole.len() * 8, "{format:?}: {noticed}");
+    }
+}
+
+/// Records of 100 bytes in segments of three.
+fn long_log() -> (SimDisk, Vec<PathBuf>) {
+    let disk = SimDisk::new();
+    let (log, _) = Log::open_with(&env(&disk), DIR, long_config()).unwrap();
+    for i in 0..10 {
+        log.append(None, Some(&[i; 100])).unwrap();
+    }
+    log.close().unwrap();
+    let names = disk.list(Path::new(DIR)).unwrap().into_iter();
+    let paths: Vec<_> = names
+        .filter(|file| file.name.ends_with(".log"))
+        .map(|file| Path::new(DIR).join(file.name))
+        .collect();
+    assert_eq!(paths.len(), 4);
+    (disk, paths)
+}
+
+fn long_config() -> LogConfig {
+    LogConfig {
+        segment_bytes: 550,
+        ..config(Format::V2)
+    }
+}
+
+fn read_until_damage(log: &Log) -> (Vec<i64>, StorageError) {
+    let mut offsets = Vec::new();
+    for record in log.read(log.log_start_offset()).unwrap() {
+        match record {
+            Ok(record) => offsets.push(record.offset),
+            Err(error) => return (offsets, error),
+        }
+    }
+    panic!("no damage after {offsets:?}");
+}
+
+#[test]
+fn a_missing_or_emptied_segment_is_never_passed_over() {
+    for emptied in [false, true] {
+        let (disk, paths) = long_log();
+        if emptied {
+            disk.set_content(&paths[1], Vec::new());
+        } else {
+            disk.remove_file(&paths[1]).unwrap();
+        }
+        let (log, _) = Log::open_with(&env(&disk), DIR, long_config()).unwrap();
+        let (offsets, error) = read_until_damage(&log);
+        assert_eq!(offsets, [0, 1, 2]);
+        assert!(
+            matches!(&error, StorageError::Damaged { reason, .. } if reason.contains("offset 3 is missing")),
+            "{error}"
+        );
+        assert_eq!(log.read(6).unwrap().count(), 4, "what is whole is served");
+        assert!(
+            log.read_range(4, 1000, dlog_storage::ReadLimit::End)
+                .is_err()
+        );
+        // Without the checkpoint all is read at once, and refused rather than cut.
+        drop(log);
+        disk.remove_file(&Path::new(DIR).join("checkpoint"))
+            .unwrap();
+        let error = Log::open_with(&env(&disk), DIR, long_config()).unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error}");
+        assert!(disk.content(&paths[3]).is_ok(), "nothing was removed");
+    }
+}
+
+#[test]
+fn without_a_checkpoint_all_is_read_and_only_the_tail_is_cut() {
+    let (disk, paths) = long_log();
+    disk.remove_file(&Path::new(DIR).join("checkpoint"))
+        .unwrap();
+    let mut flipped = disk.content(&paths[1]).unwrap();
+    flipped[120] ^= 1;
+    let broken = disk.process_kill();
+    broken.set_content(&paths[1], flipped);
+    let error = Log::open_with(&env(&broken), DIR, long_config()).unwrap_err();
+    assert!(
+        matches!(&error, StorageError::Damaged { path, position: 0, .. } if path == &paths[1]),
+        "{error}"
+    );
+    let mut torn = disk.content(&paths[3]).unwrap();
+    torn.truncate(torn.len() - 1);
+    disk.set_content(&paths[3], torn);
+    let (log, report) = Log::open_with(&env(&disk), DIR, long_config()).unwrap();
+    assert!(report.checkpoint_lost && report.scanned_bytes > 1_400);
+    assert_eq!(report.cut.unwrap().next_offset, 9);
+    assert_eq!(log.read(0).unwrap().count(), 9);
+}

@@ -4,7 +4,8 @@
 //! new end, which by default kills the process. Reads here are therefore bracketed: the reading
 //! thread notes the mapping's address range, and a `SIGBUS` handler that finds the fault inside
 //! that range puts a page of zeros there and lets the read go on; the reader then sees that it was
-//! interrupted and answers `None`. A `SIGBUS` anywhere else goes to whoever handled it before.
+//! interrupted and answers `None`. A `SIGBUS` anywhere else goes to whoever handled it before, and
+//! this handler stays in place: another library may guard mappings of its own in the same way.
 
 // The one module with `unsafe`: mapping, guarded reading of the mapping, and the handler.
 #![allow(unsafe_code)]
@@ -148,24 +149,71 @@ mod guard {
     }
 
     extern "C" fn on_bus_error(
-        _signal: libc::c_int,
+        signal: libc::c_int,
         info: *mut libc::siginfo_t,
-        _context: *mut libc::c_void,
+        context: *mut libc::c_void,
     ) {
-        // SAFETY: the kernel passes a valid siginfo for SA_SIGINFO handlers.
-        let address = unsafe { (*info).si_addr() } as usize;
+        // SAFETY: the kernel passes a valid siginfo for SA_SIGINFO handlers; a fault has an address,
+        // a signal that a process sent (code at most 0) has none.
+        let (faulted, address) = unsafe {
+            let faulted = (*info).si_code > 0;
+            let address = if faulted {
+                (*info).si_addr() as usize
+            } else {
+                0
+            };
+            (faulted, address)
+        };
         let reading = READING.get();
-        if address >= reading.start && address < reading.end && cover(address) {
+        if faulted && address >= reading.start && address < reading.end && cover(address) {
             READING.set(Reading {
                 interrupted: true,
                 ..reading
             });
             return;
         }
-        // Not ours: put the previous handler back; the faulting instruction runs again under it.
-        let previous = PREVIOUS.get().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: `previous` is null (a no-op) or a struct that the kernel filled in.
-        unsafe { libc::sigaction(libc::SIGBUS, previous, ptr::null_mut()) };
+        pass_on(signal, info, context, faulted);
+    }
+
+    /// Does with a signal that is not ours what would be done without us.
+    fn pass_on(
+        signal: libc::c_int,
+        info: *mut libc::siginfo_t,
+        context: *mut libc::c_void,
+        faulted: bool,
+    ) {
+        let handler = PREVIOUS
+            .get()
+            .map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);
+        let takes_info = PREVIOUS
+            .get()
+            .is_some_and(|previous| previous.sa_flags & libc::SA_SIGINFO != 0);
+        match handler {
+            libc::SIG_IGN if !faulted => {}
+            // The kernel does not let a fault be ignored either.
+            libc::SIG_DFL | libc::SIG_IGN => {
+                // SAFETY: a zeroed sigaction is SIG_DFL with an empty mask. A fault happens again
+                // when this returns; a sent signal is sent again, and delivered when this returns.
+                unsafe {
+                    let default: libc::sigaction = MaybeUninit::zeroed().assume_init();
+                    libc::sigaction(signal, &default, ptr::null_mut());
+                    if !faulted {
+                        libc::raise(signal);
+                    }
+                }
+            }
+            handler if takes_info => {
+                // SAFETY: whoever installed it with SA_SIGINFO gave a function of this type.
+                let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
+                    unsafe { std::mem::transmute(handler) };
+                handler(signal, info, context);
+            }
+            handler => {
+                // SAFETY: whoever installed it without SA_SIGINFO gave a function of this type.
+                let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
+                handler(signal);
+            }
+        }
     }
 
     /// Puts one page of zeros over the faulting page.

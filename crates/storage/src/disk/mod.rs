@@ -11,8 +11,10 @@
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use crate::error::{IoContext, StorageError};
 
 mod mapping;
 mod real;
@@ -168,13 +170,45 @@ pub fn read_file(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<Vec<u8>
 /// # Errors
 /// The operating system's error; the old content stays.
 pub fn replace_file(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("tmp");
-    let file = disk.open(&beside, OpenMode::Create)?;
-    file.write_all_at(&mut [IoSlice::new(content)], 0)?;
-    file.sync_data()?;
-    disk.rename(&beside, path)?;
+    replace_file_named(disk, path, content).map_err(|error| match error {
+        StorageError::Io { source, .. } => source,
+        other => io::Error::other(other),
+    })
+}
+
+/// As [`replace_file`], with an error that names the step: a failed sync is told from a full disk.
+pub(crate) fn replace_file_named(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &[u8],
+) -> Result<(), StorageError> {
+    replace_file_lazily(disk, path, content)?;
     match path.parent() {
-        Some(dir) => disk.sync_dir(dir),
+        Some(dir) => disk.sync_dir(dir).context("sync", dir),
         None => Ok(()),
     }
+}
+
+/// As [`replace_file`], but the new name is durable only after the folder's next sync: until then a
+/// crash may bring the old content back, whole.
+pub(crate) fn replace_file_lazily(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &[u8],
+) -> Result<(), StorageError> {
+    let beside = temporary_name(path);
+    let file = disk
+        .open(&beside, OpenMode::Create)
+        .context("create", &beside)?;
+    file.write_all_at(&mut [IoSlice::new(content)], 0)
+        .context("write", &beside)?;
+    file.sync_data().context("sync", &beside)?;
+    disk.rename(&beside, path).context("replace", path)
+}
+
+/// `{file name}.tmp`: apart for each file of a segment.
+fn temporary_name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    name.into()
 }

@@ -26,6 +26,9 @@ pub struct SimFault {
     pub power_fails_after: Option<u64>,
     /// Every sync from the n-th on fails with an I/O error.
     pub sync_fails_after: Option<u64>,
+    /// The n-th sync of a file (from 0) fails, and as under Linux the kernel then takes what it
+    /// could not write for clean: later syncs succeed without it ("fsyncgate").
+    pub sync_loses_at: Option<u64>,
     /// Bytes that all files together may have; beyond it writes fail with "no space".
     pub capacity_bytes: Option<u64>,
 }
@@ -51,6 +54,7 @@ struct State {
     fault: SimFault,
     changes: u64,
     syncs: u64,
+    file_syncs: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +92,8 @@ struct Inode {
     cached: Vec<u8>,
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// Sectors that a failed sync forgot: in the cache, not on the disk, and no longer dirty.
+    lost: BTreeSet<usize>,
     /// Sizes the file had since the last sync.
     lengths: Vec<usize>,
 }
@@ -100,7 +106,12 @@ impl Inode {
             self.lengths.push(end);
         }
         self.cached[position..end].copy_from_slice(bytes);
-        self.dirty.extend(position / SECTOR..end.div_ceil(SECTOR));
+        self.touch(position / SECTOR..end.div_ceil(SECTOR));
+    }
+
+    fn touch(&mut self, sectors: std::ops::Range<usize>) {
+        self.lost.retain(|sector| !sectors.contains(sector));
+        self.dirty.extend(sectors);
     }
 
     fn set_len(&mut self, len: usize) {
@@ -108,14 +119,24 @@ impl Inode {
         self.cached.resize(len, 0);
         self.lengths.push(len);
         // What was cut reads as zeros if the file grows again.
-        self.dirty
-            .extend(len.min(old) / SECTOR..len.max(old).div_ceil(SECTOR));
+        self.touch(len.min(old) / SECTOR..len.max(old).div_ceil(SECTOR));
     }
 
     fn sync(&mut self) {
+        let old = std::mem::take(&mut self.durable);
         self.durable.clone_from(&self.cached);
+        for sector in &self.lost {
+            for i in sector * SECTOR..((sector + 1) * SECTOR).min(self.durable.len()) {
+                self.durable[i] = old.get(i).copied().unwrap_or(0);
+            }
+        }
         self.dirty.clear();
         self.lengths.clear();
+    }
+
+    /// A sync that fails.
+    fn lose(&mut self) {
+        self.lost.append(&mut self.dirty);
     }
 
     /// What a power loss leaves of the file.
@@ -166,6 +187,7 @@ impl SimDisk {
         state.fault = fault;
         state.changes = 0;
         state.syncs = 0;
+        state.file_syncs = 0;
     }
 
     /// Changes made since the fault was set.
@@ -502,7 +524,14 @@ impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.sync_fault()?;
-        state.inodes.entry(self.inode).or_default().sync();
+        let loses = state.fault.sync_loses_at == Some(state.file_syncs);
+        state.file_syncs += 1;
+        let inode = state.inodes.entry(self.inode).or_default();
+        if loses {
+            inode.lose();
+            return Err(io::Error::other("simulated I/O error on sync"));
+        }
+        inode.sync();
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use std::path::Path;
 
 use crate::disk::Disk;
 use crate::error::{IoContext, Result};
+use crate::segment::OFFSETS_PER_TIME;
 
 /// Bytes of an offset-index entry.
 pub const OFFSET_ENTRY_BYTES: usize = 8;
@@ -78,14 +79,17 @@ impl SegmentIndex {
         })
     }
 
-    /// Writes both files whole.
+    /// Writes both files. They are on the disk when this returns; a power loss may still bring the
+    /// files before them back, but nothing in between: a time index that ends early is a plausible
+    /// one, so it must not come from a torn write.
     pub(crate) fn store(&self, disk: &dyn Disk, paths: &IndexPaths) -> Result<()> {
-        self.offsets
-            .store(disk, &paths.offsets)
-            .context("write", &paths.offsets)?;
-        self.times
-            .store(disk, &paths.times)
-            .context("write", &paths.times)
+        self.offsets.store(disk, &paths.offsets)?;
+        self.times.store(disk, &paths.times)
+    }
+
+    /// Number of entries of both tables.
+    pub(crate) fn entries(&self) -> usize {
+        self.offsets.len() + self.times.len()
     }
 
     /// Number of offset entries.
@@ -176,6 +180,23 @@ impl SegmentIndex {
             .times
             .partition_point(|i| Some(self.time_entry(i)?.timestamp_ms < timestamp_ms))?;
         self.time_entry(after.checked_sub(1)?)
+    }
+
+    /// Position of a batch from which on time entries may be missing: one comes with every eighth
+    /// offset entry.
+    pub(crate) fn uncovered_from(&self) -> u64 {
+        let sure = self.len().checked_sub(OFFSETS_PER_TIME as usize + 1);
+        sure.and_then(|i| self.offset_entry(i))
+            .map_or(0, |entry| entry.position)
+    }
+
+    /// The last time entry whose batch ends in `start..end`.
+    pub(crate) fn time_within(&self, start: i64, end: i64) -> Option<TimeEntry> {
+        let after = self
+            .times
+            .partition_point(|i| Some(self.time_entry(i)?.offset < end))?;
+        self.time_entry(after.checked_sub(1)?)
+            .filter(|entry| entry.offset >= start)
     }
 
     /// Drops entries of batches that begin at or after `position` or hold offsets from `offset` on.

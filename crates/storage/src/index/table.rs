@@ -1,9 +1,10 @@
 //! A table of fixed-size entries: on the heap while it grows, mapped once it is sealed.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::Path;
 
-use crate::disk::{Disk, Mapping, OpenMode, read_file};
+use crate::disk::{Disk, Mapping, OpenMode, read_file, replace_file_lazily};
+use crate::error::Result;
 
 /// Largest index file that is read: 2³¹ entries of the smallest kind would be a lie.
 const MAX_INDEX_BYTES: u64 = 1 << 30;
@@ -38,12 +39,12 @@ impl<const N: usize> EntryTable<N> {
         Ok(Self::Mapped(file.map(len as usize)?))
     }
 
-    pub(crate) fn store(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
-        let Self::Heap(entries) = self else {
-            return Ok(());
-        };
-        let file = disk.open(path, OpenMode::Create)?;
-        file.write_all_at(&mut [IoSlice::new(entries.as_flattened())], 0)
+    /// Writes the file whole or not at all: after a crash it is this table or the one before.
+    pub(crate) fn store(&self, disk: &dyn Disk, path: &Path) -> Result<()> {
+        match self {
+            Self::Heap(entries) => replace_file_lazily(disk, path, entries.as_flattened()),
+            Self::Mapped(_) => Ok(()),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

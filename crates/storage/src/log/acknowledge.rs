@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::{Condvar, Mutex};
 
 use super::LogCore;
-use crate::error::Result;
+use crate::error::{Result, StorageError};
 
 /// Who waits for which durable end.
 #[derive(Default)]
@@ -62,6 +62,8 @@ impl Waiters {
 pub struct Acknowledged {
     log: Arc<LogCore>,
     last_offset: i64,
+    /// Truncations before this was made; a later one may take the record away.
+    cuts: u64,
     key: Option<Key>,
 }
 
@@ -74,9 +76,10 @@ impl Acknowledged {
     /// Blocks until the append is acknowledged, flushing on this thread when that helps.
     ///
     /// # Errors
-    /// [`crate::StorageError::Offline`] when the flush failed.
+    /// [`StorageError::Offline`] when the flush failed, [`StorageError::OffsetOutOfRange`] when the
+    /// record was truncated meanwhile.
     pub fn wait(self) -> Result<()> {
-        self.log.wait_acknowledged(self.last_offset)
+        self.log.wait_acknowledged(self.last_offset, self.cuts)
     }
 }
 
@@ -87,8 +90,12 @@ impl Future for Acknowledged {
         if let Some(key) = self.key.take() {
             self.log.waiters.remove(key);
         }
-        let needed = self.log.durable_end_needed(self.last_offset);
+        let (last_offset, cuts) = (self.last_offset, self.cuts);
+        let needed = self.log.durable_end_needed(last_offset);
         let done = |log: &LogCore| {
+            if let Err(error) = log.check_not_cut(last_offset, cuts) {
+                return Some(Err(error));
+            }
             if log.durable_end() >= needed {
                 return Some(Ok(()));
             }
@@ -125,6 +132,7 @@ impl LogCore {
             .upgrade()
             .expect("whoever calls this holds the core");
         Acknowledged {
+            cuts: log.cuts(),
             log,
             last_offset,
             key: None,
@@ -139,11 +147,33 @@ impl LogCore {
         self.durable_end() >= self.durable_end_needed(last_offset)
     }
 
+    /// Number of truncations so far.
+    pub(super) fn cuts(&self) -> u64 {
+        self.marks.lock().cuts
+    }
+
+    /// Refuses to wait for a record that a truncation took away: its offset may be another's by now.
+    /// After several truncations the answer is no as well, since only the last one is remembered.
+    fn check_not_cut(&self, last_offset: i64, cuts_before: u64) -> Result<()> {
+        let marks = *self.marks.lock();
+        let since = marks.cuts - cuts_before;
+        let cut = since > 1 || (since == 1 && marks.last_cut <= last_offset);
+        if cut || marks.end.offset <= last_offset {
+            return Err(StorageError::OffsetOutOfRange {
+                requested: last_offset,
+                start: self.log_start_offset(),
+                end: marks.end.offset,
+            });
+        }
+        Ok(())
+    }
+
     /// Blocks until acknowledged. Of the threads that wait together one flushes for all that
     /// appended before it began; the others sleep until it is done.
-    pub(super) fn wait_acknowledged(&self, last_offset: i64) -> Result<()> {
+    pub(super) fn wait_acknowledged(&self, last_offset: i64, cuts: u64) -> Result<()> {
         let mut busy = self.group.busy.lock();
         while !self.is_acknowledged(last_offset) {
+            self.check_not_cut(last_offset, cuts)?;
             if *busy {
                 self.group.done.wait(&mut busy);
                 continue;
@@ -156,7 +186,8 @@ impl LogCore {
             self.group.done.notify_all();
             result?;
         }
-        Ok(())
+        drop(busy);
+        self.check_not_cut(last_offset, cuts)
     }
 }
 

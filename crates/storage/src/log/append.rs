@@ -30,7 +30,8 @@ pub enum AppendMode {
         /// When set (Unix ms), records get this timestamp (`LogAppendTime`).
         log_append_time: Option<i64>,
     },
-    /// The leader that the batches come from: offsets and epochs are kept and must ascend.
+    /// The leader that the batches come from: offsets and epochs are kept. Offsets must follow each
+    /// other, or ascend when the log is compacted.
     Follower,
 }
 
@@ -150,6 +151,13 @@ impl Outgoing {
     }
 }
 
+/// Where an append began that takes more than one write.
+struct Begun {
+    segments: Arc<Vec<Arc<Segment>>>,
+    size: u64,
+    pace: IndexPace,
+}
+
 impl LogCore {
     /// Appends whole v2 batches, whose checksums the caller verified, without waiting for a flush:
     /// see [`crate::LogCore::acknowledged`]. Record bytes are not copied. All batches are appended, or none.
@@ -193,7 +201,7 @@ impl LogCore {
         for frame in &mut frames {
             let base = match mode {
                 AppendMode::Leader { .. } => next,
-                AppendMode::Follower => ascending(frame, next)?,
+                AppendMode::Follower => followed(frame, next, config.cleanup.compact)?,
             };
             frame.assign(base, mode);
             next = frame.last_offset + 1;
@@ -234,10 +242,13 @@ impl LogCore {
         frames: &[Outgoing],
     ) -> Result<()> {
         let mut rest = frames;
+        let mut begun = None;
         while let Some(first) = rest.first() {
-            if self.must_roll(writer, config, first) {
-                self.roll(writer, config, first.format(), first.base_offset)?;
-            }
+            let rolled = if self.must_roll(writer, config, first) {
+                self.roll(writer, config, first.format(), first.base_offset)
+            } else {
+                Ok(())
+            };
             let mut room = config.segment_bytes.saturating_sub(writer.active.size());
             let fit = rest
                 .iter()
@@ -249,10 +260,71 @@ impl LogCore {
                 .count()
                 .max(1);
             let (group, later) = rest.split_at(fit);
-            self.write_group(writer, config, group)?;
+            if begun.is_none() && !later.is_empty() && rolled.is_ok() {
+                begun = Some(Begun {
+                    segments: self.segments.load_full(),
+                    size: writer.active.size(),
+                    pace: writer.pace.clone(),
+                });
+            }
+            let written = rolled.and_then(|()| self.write_group(writer, config, group));
+            if let Err(error) = written {
+                if let Some(begun) = begun {
+                    self.undo_groups(writer, begun);
+                }
+                return Err(error);
+            }
             rest = later;
         }
+        self.publish(writer, frames);
         Ok(())
+    }
+
+    /// All frames are in the files: from here on they are part of the log.
+    fn publish(&self, writer: &mut Writer, frames: &[Outgoing]) {
+        for frame in frames {
+            if let Some(header) = &frame.header {
+                writer.producers.record(header);
+                writer.epochs_changed |= writer
+                    .epochs
+                    .note(header.partition_leader_epoch, frame.base_offset);
+            }
+            writer.next_offset = frame.last_offset + 1;
+        }
+        self.move_end(writer);
+    }
+
+    /// Makes the writer's place the end of the log.
+    pub(super) fn move_end(&self, writer: &Writer) {
+        self.marks.lock().end = Mark {
+            offset: writer.next_offset,
+            segment: writer.active.base_offset(),
+            position: writer.active.size(),
+        };
+    }
+
+    /// Takes back what was written of frames of which a later one failed. Nothing of it was
+    /// published. When that fails too, the log goes offline.
+    fn undo_groups(&self, writer: &mut Writer, begun: Begun) {
+        let Some(active) = begun.segments.last().cloned() else {
+            return;
+        };
+        let now = self.segments.load_full();
+        let undone = now[begun.segments.len()..]
+            .iter()
+            .rev()
+            .try_for_each(|later| later.remove())
+            .and_then(|()| active.truncate(writer.next_offset, begun.size));
+        if let Err(error) = undone {
+            self.go_offline(&error);
+        }
+        let stays = |segment: &Arc<Segment>| segment.base_offset() < active.base_offset();
+        writer.unsynced.retain(stays);
+        writer.unstored.retain(stays);
+        writer.written_ahead = begun.size;
+        writer.pace = begun.pace;
+        writer.active = active;
+        self.segments.store(begun.segments);
     }
 
     fn must_roll(&self, writer: &Writer, config: &LogConfig, next: &Outgoing) -> bool {
@@ -280,14 +352,8 @@ impl LogCore {
     ) -> Result<()> {
         let old = writer.active.clone();
         let mut segments = self.segments.load().as_ref().clone();
-        if old.size() > 0 {
-            old.index_frame(None, writer.pace.youngest());
-            old.seal()?;
-            writer.unsynced.push(old);
-        } else {
-            segments.pop();
-        }
         let interval = config.index_interval_bytes;
+        // Created before the old one is sealed: when it cannot be, appends that fit go on.
         let new = Arc::new(Segment::create(
             &self.env.disk,
             &self.dir,
@@ -295,17 +361,25 @@ impl LogCore {
             format,
             interval,
         )?);
+        new.allow_holes(config.cleanup.compact);
+        if old.size() > 0 {
+            old.index_frame(None, writer.pace.youngest());
+            if let Err(error) = old.seal() {
+                // A leftover is emptied by the next roll.
+                let _ = new.remove();
+                return Err(error);
+            }
+            writer.unsynced.push(old.clone());
+            writer.unstored.push(old);
+        } else {
+            segments.pop();
+        }
         segments.push(new.clone());
         self.segments.store(Arc::new(segments));
         writer.active = new;
         writer.pace = IndexPace::new(interval);
         writer.written_ahead = 0;
         writer.dir_changed = true;
-        self.marks.lock().end = Mark {
-            offset: writer.next_offset,
-            segment: base_offset,
-            position: 0,
-        };
         self.queue_checkpoint(writer);
         Ok(())
     }
@@ -352,20 +426,8 @@ impl LogCore {
                 active.index_frame(offset, time);
             }
             position += frame.len();
-            if let Some(header) = &frame.header {
-                writer.producers.record(header);
-                writer.epochs_changed |= writer
-                    .epochs
-                    .note(header.partition_leader_epoch, frame.base_offset);
-            }
-            writer.next_offset = frame.last_offset + 1;
         }
         active.publish(position);
-        self.marks.lock().end = Mark {
-            offset: writer.next_offset,
-            segment: active.base_offset(),
-            position,
-        };
         writer.bytes_since_checkpoint += len;
         if writer.bytes_since_checkpoint >= config.checkpoint_bytes {
             self.queue_checkpoint(writer);
@@ -466,8 +528,10 @@ fn cut_short(available: usize) -> RecordError {
     }
 }
 
-fn ascending(frame: &Outgoing, next: i64) -> Result<i64> {
-    if frame.base_offset >= next {
+/// The leader's offset. Only compaction leaves holes: recovery would take any other for damage and
+/// cut what was acknowledged behind it.
+fn followed(frame: &Outgoing, next: i64, holes_allowed: bool) -> Result<i64> {
+    if frame.base_offset == next || (holes_allowed && frame.base_offset > next) {
         return Ok(frame.base_offset);
     }
     Err(StorageError::OffsetOutOfRange {

@@ -8,7 +8,7 @@ use super::append::Outgoing;
 use super::{AppendMode, Appended, LogCore};
 use crate::config::Format;
 use crate::error::Result;
-use crate::record::{BatchBuilder, Header, TimestampType, v1};
+use crate::record::{BatchBuilder, Header, RecordError, TimestampType, v1};
 
 /// A record to append. Borrowed, so that nothing is copied before it is encoded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,8 +50,9 @@ impl LogCore {
     /// # Errors
     /// As [`crate::LogCore::append`].
     pub fn append_records(&self, records: &[NewRecord<'_>]) -> Result<Appended> {
+        let cuts = self.cuts();
         let appended = self.append_records_unacknowledged(records)?;
-        self.wait_acknowledged(appended.last_offset)?;
+        self.wait_acknowledged(appended.last_offset, cuts)?;
         Ok(appended)
     }
 
@@ -102,10 +103,15 @@ fn encode_messages(
     now_ms: i64,
     config: &Arc<crate::LogConfig>,
 ) -> Result<Vec<Outgoing>> {
+    if records.is_empty() {
+        return Err(RecordError::NotAllowed("it has no record".into()).into());
+    }
+    // A v1 message has no flag for it, and its checksum covers the timestamp: it is given here.
+    let by_log = config.timestamp_type == TimestampType::LogAppendTime;
     records
         .iter()
         .map(|record| {
-            let timestamp_ms = record.timestamp_ms.unwrap_or(now_ms);
+            let timestamp_ms = record.timestamp_ms.filter(|_| !by_log).unwrap_or(now_ms);
             let mut bytes = BytesMut::new();
             v1::encode(
                 &mut bytes,

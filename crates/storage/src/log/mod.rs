@@ -131,6 +131,9 @@ pub(crate) struct Mark {
 pub(crate) struct Marks {
     pub(crate) end: Mark,
     pub(crate) durable: Mark,
+    /// Number of truncations so far, and where the last one ended the log.
+    pub(crate) cuts: u64,
+    pub(crate) last_cut: i64,
 }
 
 /// What only the writer touches.
@@ -144,6 +147,8 @@ pub(crate) struct Writer {
     written_ahead: u64,
     /// Sealed segments and the folder that the next flush must sync.
     unsynced: Vec<Arc<Segment>>,
+    /// Sealed segments whose indexes the next checkpoint writes.
+    unstored: Vec<Arc<Segment>>,
     dir_changed: bool,
     bytes_since_checkpoint: u64,
     checkpoint_queued: bool,
@@ -301,7 +306,16 @@ impl LogCore {
             // The acknowledged end must not fall back to an old durable end.
             self.flush()?;
         }
+        let holes = config.cleanup.compact;
         self.config.store(Arc::new(config));
+        {
+            // A roll meanwhile would add a segment that is not told.
+            let _writer = self.writer.lock();
+            let segments = self.segments.load();
+            segments
+                .iter()
+                .for_each(|segment| segment.allow_holes(holes));
+        }
         // Whoever waits under the old policy is flushed for, or let go, under the new one.
         self.waiters.wake_all();
         self.request_flush();
@@ -376,6 +390,16 @@ impl LogCore {
             self.waiters.wake_all();
             self.tell(LogEvent::Offline);
         }
+    }
+
+    /// Takes the log offline when the error is a failed sync, wherever it failed.
+    fn judge<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && error.is_failed_sync()
+        {
+            self.go_offline(error);
+        }
+        result
     }
 
     /// Ends the log without order: nothing more is written, and the folder is free.

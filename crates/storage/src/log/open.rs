@@ -12,7 +12,7 @@ use super::sync::FlushQueue;
 use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
 use crate::checkpoint::{self, Checkpoint, Found};
 use crate::config::{Format, LogConfig};
-use crate::disk::{Disk, OpenMode, read_file};
+use crate::disk::{Disk, OpenMode, read_file, replace_file_named};
 use crate::error::{IoContext, Result, StorageError};
 use crate::index::{IndexPaths, SegmentIndex};
 use crate::leader_epoch::LeaderEpochs;
@@ -99,6 +99,8 @@ impl Log {
             marks: Mutex::new(Marks {
                 end: recovered.end,
                 durable: recovered.end,
+                cuts: 0,
+                last_cut: 0,
             }),
             log_start: AtomicI64::new(recovered.checkpoint.log_start),
             waiters: Waiters::default(),
@@ -116,6 +118,8 @@ impl Log {
         Ok((Arc::new(Self { core }), report))
     }
 }
+
+const NO_SUCCESSOR: &str = "the next segment does not begin where this one ends";
 
 /// One recovery of one folder.
 struct Recovery<'a> {
@@ -167,7 +171,9 @@ impl Recovery<'_> {
             self.config.format,
             interval,
         )?);
-        active.file()?.sync_data().context("sync", active.path())?;
+        active.allow_holes(self.config.cleanup.compact);
+        // The segment's name first: a checkpoint without its segment would be taken for damage.
+        self.disk.sync_dir(self.dir).context("sync", self.dir)?;
         let checkpoint = Checkpoint::default();
         checkpoint::write(&**self.disk, self.dir, &checkpoint)?;
         let report = RecoveryReport {
@@ -222,7 +228,7 @@ impl Recovery<'_> {
             checkpoint_lost: stored.is_none(),
             ..RecoveryReport::default()
         };
-        let index = self.index_up_to(&first, plan.scan_position)?;
+        let index = self.index_up_to(&first, plan.scan_position, start_offset)?;
         let mut position = plan.scan_position;
         let mut next_offset = start_offset;
         let mut index = Some(index);
@@ -245,8 +251,15 @@ impl Recovery<'_> {
             )?;
             report.scanned_bytes += scanned.position - position;
             let last = active + 1 == segments.len();
-            let hole = !last && segments[active + 1].base_offset() != scanned.next_offset;
+            let hole = segments.get(active + 1).is_some_and(|next| {
+                let (base, expected) = (next.base_offset(), scanned.next_offset);
+                base < expected || (contiguous && base != expected)
+            });
             if last || hole || scanned.damage.is_some() {
+                if stored.is_none() && !last {
+                    let reason = scanned.damage.unwrap_or_else(|| NO_SUCCESSOR.to_owned());
+                    return Err(segment.damaged(scanned.position, reason));
+                }
                 break scanned;
             }
             self.finish_sealed(&segment, scanned)?;
@@ -264,6 +277,7 @@ impl Recovery<'_> {
         let unchanged =
             report.scanned_bytes == 0 && report.cut.is_none() && report.leftovers.is_empty();
         report.clean = unchanged && stored.is_some_and(|checkpoint| checkpoint.clean);
+        segments[active].remove_stale_index()?;
         let checkpoint = self.settle(
             &segments[active],
             end,
@@ -305,6 +319,7 @@ impl Recovery<'_> {
                     found.len,
                     interval,
                 );
+                segment.allow_holes(self.config.cleanup.compact);
                 Ok(Arc::new(segment))
             })
             .collect()
@@ -341,24 +356,13 @@ impl Recovery<'_> {
     }
 
     /// The index of the segment that is read first, up to where reading begins.
-    fn index_up_to(&self, segment: &Segment, position: u64) -> Result<IndexBuilder> {
+    fn index_up_to(&self, segment: &Segment, position: u64, offset: i64) -> Result<IndexBuilder> {
         let interval = self.config.index_interval_bytes;
         if position == 0 {
             return Ok(IndexBuilder::new(segment.base_offset(), interval));
         }
-        let paths = IndexPaths::of(segment.path());
-        let loaded = SegmentIndex::load(&**self.disk, &paths, segment.base_offset(), true).ok();
-        if let Some(mut index) = loaded {
-            index.truncate(i64::MAX, position);
-            let gap =
-                position.saturating_sub(index.last_offset().map_or(0, |entry| entry.position));
-            // Entries are at most an interval and a batch apart; a larger gap means a lost index.
-            if index.is_sane(position)
-                && gap <= u64::from(interval) + (64 << 20)
-                && segment_vouches(segment, &index)
-            {
-                return Ok(IndexBuilder::resume(index, interval, position));
-            }
+        if let Some(builder) = self.loaded_index(segment, position, offset) {
+            return Ok(builder);
         }
         let mut builder = IndexBuilder::new(segment.base_offset(), interval);
         let mut walker = segment.walker(0)?;
@@ -372,6 +376,35 @@ impl Recovery<'_> {
         Ok(builder)
     }
 
+    /// The stored index, completed up to where reading begins; `None` when it is not to be trusted.
+    fn loaded_index(&self, segment: &Segment, position: u64, offset: i64) -> Option<IndexBuilder> {
+        // A v1 frame does not say its offset: an entry that lies could not be noticed.
+        if segment.format() == Format::V1 {
+            return None;
+        }
+        let paths = IndexPaths::of(segment.path());
+        let mut index =
+            SegmentIndex::load(&**self.disk, &paths, segment.base_offset(), true).ok()?;
+        let stored = index.entries();
+        index.truncate(offset, position);
+        if !index.is_sane(position) || !segment_vouches(segment, &index) {
+            return None;
+        }
+        let from = index.uncovered_from();
+        let mut builder = IndexBuilder::resume(index, self.config.index_interval_bytes);
+        let mut walker = segment.walker(from).ok()?;
+        while walker.position() < position {
+            match walker.step().ok()? {
+                Step::Frame(frame) => builder.add_again(&frame),
+                Step::End | Step::Bad { .. } => return None,
+            }
+        }
+        if builder.entries() == stored {
+            segment.note_stored(stored);
+        }
+        Some(builder)
+    }
+
     fn finish_sealed(&self, segment: &Segment, scanned: Scanned) -> Result<()> {
         let file = segment.file()?;
         file.set_len(scanned.position)
@@ -379,7 +412,8 @@ impl Recovery<'_> {
         file.sync_data().context("sync", segment.path())?;
         segment.publish(scanned.position);
         segment.reopen_for_append(scanned.index.finish());
-        segment.seal()
+        segment.seal()?;
+        segment.store_index()
     }
 
     /// Cuts the segment where whole frames end, and removes later segments.
@@ -412,9 +446,10 @@ impl Recovery<'_> {
                 position: scanned.position,
                 next_offset: scanned.next_offset,
                 bytes: torn + later,
-                reason: scanned.damage.clone().unwrap_or_else(|| {
-                    "the next segment does not begin where this one ends".to_owned()
-                }),
+                reason: scanned
+                    .damage
+                    .clone()
+                    .unwrap_or_else(|| NO_SUCCESSOR.to_owned()),
             });
         }
         Ok(())
@@ -434,8 +469,13 @@ impl Recovery<'_> {
     ) -> Result<Checkpoint> {
         if let Some(stored) = stored
             && unchanged
-            && stored.recovery_point == end.offset
+            && (stored.segment, stored.position) == (end.segment, end.position)
         {
+            if !stored.clean {
+                // A killed process may have left names, the active segment's among them, that no
+                // sync covers yet: later flushes of the file alone would not.
+                self.disk.sync_dir(self.dir).context("sync", self.dir)?;
+            }
             return Ok(Checkpoint {
                 log_start,
                 ..stored
@@ -448,7 +488,7 @@ impl Recovery<'_> {
         if snapshot.is_some() {
             let path = self.dir.join(format!("{:020}.snapshot", end.offset));
             let bytes = producer_state::encode(producers);
-            crate::disk::replace_file(&**self.disk, &path, &bytes).context("write", &path)?;
+            replace_file_named(&**self.disk, &path, &bytes)?;
         }
         let checkpoint = Checkpoint {
             recovery_point: end.offset,
@@ -484,6 +524,7 @@ impl Recovery<'_> {
             pace,
             written_ahead: size,
             unsynced: Vec::new(),
+            unstored: Vec::new(),
             dir_changed: false,
             bytes_since_checkpoint: 0,
             checkpoint_queued: false,
@@ -497,9 +538,6 @@ fn segment_vouches(segment: &Segment, index: &SegmentIndex) -> bool {
     let Some(entry) = index.last_offset() else {
         return true;
     };
-    if segment.format() == Format::V1 {
-        return true;
-    }
     let Ok(mut walker) = segment.walker(entry.position) else {
         return false;
     };
@@ -543,7 +581,7 @@ fn log_report(dir: &Path, report: &RecoveryReport) {
         );
     }
     if report.checkpoint_lost {
-        tracing::warn!(dir = %dir.display(), "no usable checkpoint: the last segment was read whole");
+        tracing::warn!(dir = %dir.display(), "no usable checkpoint: the whole log was read");
     }
     if report.scanned_bytes > 0 {
         tracing::info!(dir = %dir.display(), bytes = report.scanned_bytes, "recovered");

@@ -125,29 +125,69 @@ impl LogCore {
     /// [`StorageError::OffsetOutOfRange`] before the log start or behind the log end, an I/O error,
     /// or [`StorageError::Damaged`].
     pub fn read_range(&self, from: i64, max_bytes: usize, limit: ReadLimit) -> Result<LogSlice> {
-        let end = self.check_range(from)?;
-        let limit = match limit {
-            ReadLimit::Acknowledged => self.acknowledged_mark(),
-            ReadLimit::End => end,
-        };
-        if from >= limit.offset {
-            return Ok(LogSlice::empty(from));
-        }
-        let segments = self.segments.load();
-        for segment in &segments[containing(&segments, from)..] {
-            let visible = visible_bytes(segment, limit);
-            let Some(frame) = segment.find(from)? else {
-                continue;
+        self.while_untrimmed(|segments| {
+            let end = self.check_range(from)?;
+            let limit = match limit {
+                ReadLimit::Acknowledged => self.acknowledged_mark(),
+                ReadLimit::End => end,
             };
-            if frame.end() > visible {
-                break;
+            if from >= limit.offset {
+                return Ok(LogSlice::empty(from));
             }
-            return match segment.format() {
+            let Some((segment, frame)) = self.frame_at(segments, from)? else {
+                return Ok(LogSlice::empty(from));
+            };
+            let visible = visible_bytes(segment, limit);
+            if frame.end() > visible {
+                return Ok(LogSlice::empty(from));
+            }
+            match segment.format() {
                 Format::V2 => file_slice(segment, &frame, visible, max_bytes),
                 Format::V1 => converted_slice(segment, &frame, visible, max_bytes),
-            };
+            }
+        })
+    }
+
+    /// Runs a read on the segments as they are; again when it failed because a trim took them away
+    /// under it.
+    fn while_untrimmed<T>(&self, read: impl Fn(&[Arc<Segment>]) -> Result<T>) -> Result<T> {
+        loop {
+            let segments = self.segments.load();
+            match read(&segments) {
+                Err(StorageError::Io { .. } | StorageError::Damaged { .. })
+                    if !Arc::ptr_eq(&segments, &self.segments.load()) => {}
+                result => return result,
+            }
         }
-        Ok(LogSlice::empty(from))
+    }
+
+    /// The frame that holds `from`, or the first one behind it where compaction leaves holes.
+    fn frame_at<'a>(
+        &self,
+        segments: &'a [Arc<Segment>],
+        from: i64,
+    ) -> Result<Option<(&'a Segment, Frame)>> {
+        let at = containing(segments, from);
+        for (segment, next) in segments[at..]
+            .iter()
+            .zip(segments[at..].iter().skip(1).map(Some).chain([None]))
+        {
+            let frame = segment.find(from)?;
+            let found = match (&frame, next) {
+                (Some(frame), _) => frame.base_offset,
+                (None, Some(next)) => next.base_offset(),
+                (None, None) => return Ok(None),
+            };
+            if found > from && !self.config.load().cleanup.compact {
+                let position = frame.map_or_else(|| segment.size(), |frame| frame.position);
+                let reason = format!("offset {from} is missing, {found} follows");
+                return Err(segment.damaged(position, reason));
+            }
+            if let Some(frame) = frame {
+                return Ok(Some((segment, frame)));
+            }
+        }
+        Ok(None)
     }
 
     fn check_range(&self, from: i64) -> Result<Mark> {
@@ -183,10 +223,17 @@ impl LogCore {
     /// # Errors
     /// An I/O error or [`StorageError::Damaged`].
     pub fn offset_for_timestamp(&self, timestamp_ms: i64) -> Result<Option<TimestampOffset>> {
+        self.while_untrimmed(|segments| self.find_timestamp(segments, timestamp_ms))
+    }
+
+    fn find_timestamp(
+        &self,
+        segments: &[Arc<Segment>],
+        timestamp_ms: i64,
+    ) -> Result<Option<TimestampOffset>> {
         let start = self.log_start_offset();
         let end = self.acknowledged_end();
-        let segments = self.segments.load();
-        for segment in &segments[containing(&segments, start)..] {
+        for segment in &segments[containing(segments, start)..] {
             if segment.max_timestamp()?.timestamp_ms < timestamp_ms {
                 continue;
             }
@@ -206,23 +253,51 @@ impl LogCore {
         Ok(None)
     }
 
-    /// The first record with the largest timestamp of the log.
+    /// The first record with the largest timestamp of all that can be read: from the log start up to
+    /// the acknowledged end.
     ///
     /// # Errors
     /// An I/O error or [`StorageError::Damaged`].
     pub fn max_timestamp(&self) -> Result<Option<TimestampOffset>> {
-        let segments = self.segments.load();
-        let mut youngest: Option<i64> = None;
-        for segment in segments.iter() {
-            let timestamp_ms = segment.max_timestamp()?.timestamp_ms;
-            if timestamp_ms > NO_TIMESTAMP {
-                youngest = youngest.max(Some(timestamp_ms));
+        self.while_untrimmed(|segments| {
+            let youngest = self.youngest_readable(segments)?;
+            if youngest <= NO_TIMESTAMP {
+                return Ok(None);
             }
+            self.find_timestamp(segments, youngest)
+        })
+    }
+
+    fn youngest_readable(&self, segments: &[Arc<Segment>]) -> Result<i64> {
+        let start = self.log_start_offset();
+        let end = self.acknowledged_end();
+        let mut youngest = NO_TIMESTAMP;
+        for (i, segment) in segments
+            .iter()
+            .enumerate()
+            .skip(containing(segments, start))
+        {
+            let sealed_at = segments.get(i + 1).map(|next| next.base_offset());
+            if segment.base_offset() >= start && sealed_at.is_some_and(|sealed| sealed <= end) {
+                youngest = youngest.max(segment.max_timestamp()?.timestamp_ms);
+                continue;
+            }
+            // Of the batch that holds the log start only some records can be read.
+            let first = segment.find(start)?;
+            let from = match first.filter(|frame| frame.base_offset < start) {
+                Some(frame) => {
+                    let readable = frame_records(segment, &frame)?
+                        .into_iter()
+                        .filter(|record| (start..end).contains(&record.offset));
+                    youngest =
+                        readable.fold(youngest, |most, record| most.max(record.timestamp_ms));
+                    frame.last_offset + 1
+                }
+                None => start,
+            };
+            youngest = youngest.max(segment.youngest_within(from, end)?);
         }
-        match youngest {
-            Some(timestamp_ms) => self.offset_for_timestamp(timestamp_ms),
-            None => Ok(None),
-        }
+        Ok(youngest)
     }
 }
 
@@ -370,32 +445,26 @@ pub struct Records<'a> {
 impl Records<'_> {
     /// Reads the batch that holds `self.next`, or the first one behind it; false at the end.
     fn refill(&mut self) -> Result<bool> {
-        let segments = self.log.segments.load();
-        for segment in &segments[containing(&segments, self.next)..] {
-            let Some(frame) = segment.find(self.next)? else {
-                continue;
+        let (log, wanted, end) = (self.log, self.next, self.end);
+        let found = log.while_untrimmed(|segments| {
+            log.check_range(wanted)?;
+            let Some((segment, frame)) = log.frame_at(segments, wanted)? else {
+                return Ok(None);
             };
-            if frame.base_offset >= self.end {
-                return Ok(false);
+            if frame.base_offset >= end {
+                return Ok(None);
             }
-            self.batch = frame_records(segment, &frame)?.into_iter();
-            // A batch's last records may have been compacted away, or it is a control batch.
-            if self.batch.len() == 0 {
-                self.next = frame.last_offset + 1;
-                return Ok(true);
-            }
-            let wanted = self.next;
-            let skip = self
-                .batch
-                .as_slice()
-                .iter()
-                .take_while(|record| record.offset < wanted)
-                .count();
-            self.batch.by_ref().take(skip).for_each(drop);
-            self.next = frame.last_offset + 1;
-            return Ok(true);
-        }
-        Ok(false)
+            Ok(Some((frame_records(segment, &frame)?, frame.last_offset)))
+        })?;
+        let Some((records, last_offset)) = found else {
+            return Ok(false);
+        };
+        // None are left of a control batch, or where the batch's last ones were compacted away.
+        let skip = records.partition_point(|record| record.offset < wanted);
+        self.batch = records.into_iter();
+        self.batch.by_ref().take(skip).for_each(drop);
+        self.next = last_offset + 1;
+        Ok(true)
     }
 }
 

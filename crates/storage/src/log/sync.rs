@@ -9,9 +9,10 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{LogCore, LogEvent, Mark};
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::FlushPolicy;
-use crate::disk::replace_file;
+use crate::disk::replace_file_named;
 use crate::error::{IoContext, Result};
 use crate::flush::{Flushable, Work};
+use crate::leader_epoch::LeaderEpochs;
 use crate::producer_state;
 use crate::segment::Segment;
 
@@ -20,6 +21,16 @@ struct FlushTarget {
     end: Mark,
     segments: Vec<Arc<Segment>>,
     sync_dir: bool,
+}
+
+/// What one checkpoint writes.
+struct CheckpointWork {
+    end: Mark,
+    active: Arc<Segment>,
+    sealed: Vec<Arc<Segment>>,
+    /// Encoded, since the writer goes on changing them.
+    producers: Option<Vec<u8>>,
+    epochs: Option<LeaderEpochs>,
 }
 
 impl LogCore {
@@ -99,9 +110,9 @@ impl LogCore {
     /// begins there.
     ///
     /// # Errors
-    /// An I/O error; the log goes on with its old recovery point (a failed flush takes it offline).
+    /// An I/O error; the log goes on with its old recovery point (a failed sync takes it offline).
     pub fn checkpoint(&self) -> Result<()> {
-        self.checkpoint_as(false)
+        self.judge(self.checkpoint_as(false))
     }
 
     fn checkpoint_as(&self, clean: bool) -> Result<()> {
@@ -110,29 +121,53 @@ impl LogCore {
             // The folder may have been given up while this waited for the lock.
             self.check_open()?;
         }
-        let (end, active, producers, epochs) = {
+        let work = self.checkpoint_work();
+        let written = self.write_checkpoint_files(&work, &mut current, clean);
+        if written.is_err() {
+            // The next checkpoint must not pass over what this one did not write.
             let mut writer = self.writer.lock();
-            writer.checkpoint_queued = false;
-            writer.bytes_since_checkpoint = 0;
-            let producers = (!writer.producers.by_id.is_empty())
-                .then(|| producer_state::encode(&writer.producers));
-            let epochs = std::mem::take(&mut writer.epochs_changed).then(|| writer.epochs.clone());
-            (
-                self.marks.lock().end,
-                writer.active.clone(),
-                producers,
-                epochs,
-            )
-        };
+            writer.epochs_changed |= work.epochs.is_some();
+            writer.unstored.splice(..0, work.sealed);
+        }
+        written
+    }
+
+    fn checkpoint_work(&self) -> CheckpointWork {
+        let mut writer = self.writer.lock();
+        writer.checkpoint_queued = false;
+        writer.bytes_since_checkpoint = 0;
+        let producers =
+            (!writer.producers.by_id.is_empty()).then(|| producer_state::encode(&writer.producers));
+        let epochs = std::mem::take(&mut writer.epochs_changed).then(|| writer.epochs.clone());
+        CheckpointWork {
+            end: self.marks.lock().end,
+            active: writer.active.clone(),
+            sealed: std::mem::take(&mut writer.unstored),
+            producers,
+            epochs,
+        }
+    }
+
+    fn write_checkpoint_files(
+        &self,
+        work: &CheckpointWork,
+        current: &mut Checkpoint,
+        clean: bool,
+    ) -> Result<()> {
         self.flush()?;
-        if let Some(epochs) = epochs {
+        if let Some(epochs) = &work.epochs {
             epochs.store(&*self.env.disk, &self.dir)?;
         }
-        active.store_index()?;
-        let snapshot = producers.as_ref().map(|_| end.offset);
-        if let Some(bytes) = producers {
+        for segment in &work.sealed {
+            segment.store_index()?;
+            segment.release_index();
+        }
+        work.active.store_index()?;
+        let end = work.end;
+        let snapshot = work.producers.as_ref().map(|_| end.offset);
+        if let Some(bytes) = &work.producers {
             let path = self.snapshot_path(end.offset);
-            replace_file(&*self.env.disk, &path, &bytes).context("write", &path)?;
+            replace_file_named(&*self.env.disk, &path, bytes)?;
         }
         let old_snapshot = current.snapshot;
         let next = Checkpoint {
@@ -143,7 +178,7 @@ impl LogCore {
             snapshot,
             clean,
         };
-        self.write_checkpoint(&mut current, next)?;
+        self.write_checkpoint(current, next)?;
         if let Some(old) = old_snapshot.filter(|old| Some(*old) != snapshot) {
             // A leftover is removed at the next open.
             let _ = self.env.disk.remove_file(&self.snapshot_path(old));
@@ -211,7 +246,8 @@ impl Flushable for LogCore {
         }
         let (result, next) = match work {
             Work::Flush => {
-                self.timer_queued.store(false, Ordering::Release);
+                // By a swap, which sees the append of whoever found the flag still set.
+                self.timer_queued.swap(false, Ordering::AcqRel);
                 if !self.flush_queue.begin() {
                     return None;
                 }

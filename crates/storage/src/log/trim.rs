@@ -17,7 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::LogConfig;
 use crate::error::{IoContext, Result, StorageError};
 use crate::retention::{SegmentFacts, expired};
-use crate::segment::{IndexPace, NO_TIMESTAMP, Segment};
+use crate::segment::{NO_TIMESTAMP, Segment};
 
 /// What a retention run removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,8 +35,9 @@ impl LogCore {
     /// # Errors
     /// [`StorageError::OffsetOutOfRange`] below the log start, or an I/O error.
     pub fn truncate_to(&self, offset: i64) -> Result<i64> {
-        self.check_open()?;
         let mut checkpoint = self.checkpoint.lock();
+        // Only now: the folder may have been given up while this waited for the lock.
+        self.check_open()?;
         let flushing = self.flushing.lock();
         let start = self.log_start_offset();
         let end = self.log_end_offset();
@@ -50,7 +51,7 @@ impl LogCore {
                 end,
             });
         }
-        let new_end = self.cut_at(offset, &mut checkpoint)?;
+        let new_end = self.judge(self.cut_at(offset, &mut checkpoint))?;
         drop(flushing);
         self.waiters.wake_all();
         self.tell(LogEvent::AcknowledgedEnd(self.acknowledged_end()));
@@ -99,7 +100,9 @@ impl LogCore {
                 .filter(|snapshot| *snapshot <= new_end.offset),
             clean: false,
         };
+        // What may fail comes before the first change.
         let producers = rebuild_producers(&segments, at, new_end.position)?;
+        let (index, pace) = segment.growing_index_up_to(new_end.position)?.into_parts();
         let lowered = match lowered.snapshot {
             // Without its snapshot the state below the recovery point would have to be read again:
             // move the recovery point to the log start's segment, from where it is rebuilt.
@@ -116,34 +119,44 @@ impl LogCore {
         {
             let mut marks = self.marks.lock();
             marks.end = new_end;
+            marks.cuts += 1;
+            marks.last_cut = new_end.offset;
             if marks.durable.offset > new_end.offset {
                 marks.durable = new_end;
             }
         }
         self.segments.store(Arc::new(segments[..=at].to_vec()));
-        segment.reopen_for_append(segment.growing_index_up_to(new_end.position)?);
+        segment.reopen_for_append(index);
         writer.active = segment.clone();
         writer.next_offset = new_end.offset;
         writer.producers = producers;
         writer.epochs.truncate_from_end(new_end.offset);
         writer.epochs_changed = true;
-        let interval = self.config.load().index_interval_bytes;
-        writer.pace = IndexPace::resume(interval, 0, segment.indexed_youngest()?);
+        writer.pace = pace;
         writer.written_ahead = new_end.position;
-        writer
-            .unsynced
-            .retain(|unsynced| unsynced.base_offset() < new_end.segment);
-        drop(writer);
-        // A crash in between leaves segments behind a hole, which recovery removes.
-        for later in segments[at + 1..].iter().rev() {
-            later.remove()?;
+        let stays = |segment: &Arc<Segment>| segment.base_offset() < new_end.segment;
+        writer.unsynced.retain(stays);
+        writer.unstored.retain(stays);
+        // Still under the writer's lock: an append would land behind the bytes that go, and a new
+        // segment could have the name of one that is removed.
+        let cut = self.cut_files(&segment, &segments[at + 1..], new_end);
+        if let Err(error) = cut {
+            // What readers were told and what the files hold are apart now.
+            self.go_offline(&error);
+            return Err(error);
         }
-        segment.truncate(new_end.offset, new_end.position)?;
-        self.env
-            .disk
-            .sync_dir(&self.dir)
-            .context("sync", &self.dir)?;
+        drop(writer);
         Ok(new_end)
+    }
+
+    /// A crash in between leaves segments behind a hole, which recovery removes.
+    fn cut_files(&self, last: &Segment, later: &[Arc<Segment>], new_end: Mark) -> Result<()> {
+        for segment in later.iter().rev() {
+            segment.remove()?;
+        }
+        last.truncate(new_end.offset, new_end.position)?;
+        last.remove_stale_index()?;
+        self.env.disk.sync_dir(&self.dir).context("sync", &self.dir)
     }
 
     /// Makes `offset` the first that can be read (Kafka's DeleteRecords) and removes the segments
@@ -152,8 +165,9 @@ impl LogCore {
     /// # Errors
     /// [`StorageError::OffsetOutOfRange`] behind the acknowledged end, or an I/O error.
     pub fn delete_records_before(&self, offset: i64) -> Result<i64> {
-        self.check_open()?;
         let mut checkpoint = self.checkpoint.lock();
+        // Only now: the folder may have been given up while this waited for the lock.
+        self.check_open()?;
         let (start, end) = (self.log_start_offset(), self.acknowledged_end());
         if offset > end || offset < 0 {
             return Err(StorageError::OffsetOutOfRange {
@@ -163,7 +177,7 @@ impl LogCore {
             });
         }
         if offset > start {
-            self.raise_log_start(offset, &mut checkpoint)?;
+            self.judge(self.raise_log_start(offset, &mut checkpoint))?;
         }
         Ok(self.log_start_offset())
     }
@@ -174,9 +188,12 @@ impl LogCore {
     /// # Errors
     /// An I/O error; what was not removed is tried again by the next run.
     pub fn apply_retention(&self, now_ms: i64) -> Result<RetentionReport> {
-        self.check_open()?;
         let mut checkpoint = self.checkpoint.lock();
+        // Only now: the folder may have been given up while this waited for the lock.
+        self.check_open()?;
         let config = self.config.load_full();
+        // Taken first: what is appended from here on is not judged, so it must stay.
+        let judged_end = self.log_end_offset();
         let segments = self.segments.load_full();
         let facts = segments
             .iter()
@@ -191,15 +208,21 @@ impl LogCore {
         if count == 0 {
             return Ok(RetentionReport::default());
         }
-        if count == segments.len() {
+        let sealed_end = segments.get(count).map(|kept| kept.base_offset());
+        let mut new_start = sealed_end.unwrap_or(i64::MAX);
+        if checkpoint.segment < new_start {
             drop(checkpoint);
-            self.roll_if_end(&config, &segments)?;
-            // The recovery point must leave the old segment before it goes.
+            if sealed_end.is_none() {
+                new_start = self.roll_if_end(&config, &segments, judged_end)?;
+            }
+            // The recovery point must leave the old segments before they go.
             self.checkpoint()?;
             checkpoint = self.checkpoint.lock();
+            self.check_open()?;
+            // What was judged may have been truncated while the lock was free.
+            new_start = new_start.min(self.acknowledged_end());
         }
-        let new_start = self.end_of(&self.segments.load_full(), count - 1);
-        self.raise_log_start(new_start, &mut checkpoint)
+        self.judge(self.raise_log_start(new_start, &mut checkpoint))
     }
 
     /// First offset behind segment `i`.
@@ -209,17 +232,29 @@ impl LogCore {
             .map_or_else(|| self.log_end_offset(), |next| next.base_offset())
     }
 
-    /// Rolls the active segment over if nothing was appended since `segments` was looked at.
-    fn roll_if_end(&self, config: &LogConfig, segments: &[Arc<Segment>]) -> Result<()> {
+    /// Rolls the active segment over if it is the last of `segments` and still ends at `judged_end`;
+    /// returns the offset before which all records are in sealed segments of those.
+    fn roll_if_end(
+        &self,
+        config: &LogConfig,
+        segments: &[Arc<Segment>],
+        judged_end: i64,
+    ) -> Result<i64> {
         let mut writer = self.writer.lock();
+        self.check_open()?;
         let next_offset = writer.next_offset;
-        let same = segments
-            .last()
-            .is_some_and(|last| Arc::ptr_eq(last, &writer.active));
+        let same = next_offset == judged_end
+            && segments
+                .last()
+                .is_some_and(|last| Arc::ptr_eq(last, &writer.active));
         if same && writer.active.size() > 0 {
             self.roll(&mut writer, config, config.format, next_offset)?;
+            self.move_end(&writer);
         }
-        Ok(())
+        Ok(match segments.last() {
+            Some(last) if !same => last.base_offset(),
+            _ => writer.active.base_offset(),
+        })
     }
 
     fn raise_log_start(

@@ -13,10 +13,9 @@ use crate::checkpoint::{self, Checkpoint, Found};
 use crate::config::Format;
 use crate::disk::{Disk, OpenMode, RealDisk, read_exact_at};
 use crate::error::{IoContext, Result};
-use crate::index::IndexPaths;
 use crate::log::lock_dir;
 use crate::record::{BatchBuilder, Compression, v1};
-use crate::segment::Segment;
+use crate::segment::{Segment, remove_index_files};
 use crate::walk::{Depth, Frame, Step, Walker};
 
 /// What [`convert`] did.
@@ -43,21 +42,31 @@ const BATCH_BYTES: usize = 64 << 10;
 pub fn convert(
     dir: &Path,
     compression: Compression,
+    progress: impl FnMut(u64),
+) -> Result<ConvertReport> {
+    convert_on(
+        &(Arc::new(RealDisk) as Arc<dyn Disk>),
+        dir,
+        compression,
+        progress,
+    )
+}
+
+/// As [`convert`], on a given file system.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_on(
+    disk: &Arc<dyn Disk>,
+    dir: &Path,
+    compression: Compression,
     mut progress: impl FnMut(u64),
 ) -> Result<ConvertReport> {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let _lock = lock_dir(&*disk, dir)?;
+    let _lock = lock_dir(&**disk, dir)?;
     let mut report = ConvertReport::default();
-    for segment in segments_of(&disk, dir)? {
+    for segment in segments_of(disk, dir)? {
         if segment.format() == Format::V1 && segment.size() > 0 {
-            convert_segment(
-                &disk,
-                dir,
-                &segment,
-                compression,
-                &mut report,
-                &mut progress,
-            )?;
+            convert_segment(disk, dir, &segment, compression, &mut report, &mut progress)?;
         }
     }
     Ok(report)
@@ -120,13 +129,7 @@ fn convert_segment(
     }
     target.sync_data().context("sync", &beside)?;
     lower_recovery_point(disk, dir, base)?;
-    let index = IndexPaths::of(segment.path());
-    for path in [&index.offsets, &index.times] {
-        match disk.remove_file(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.context("remove", path)?,
-        }
-    }
+    remove_index_files(&**disk, segment.path())?;
     disk.rename(&beside, segment.path())
         .context("replace", segment.path())?;
     disk.sync_dir(dir).context("sync", dir)?;

@@ -9,7 +9,7 @@ mod convert;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use convert::{ConvertReport, convert};
+pub use convert::{ConvertReport, convert, convert_on};
 
 use crate::config::{Format, LogConfig};
 use crate::disk::{Disk, OpenMode, RealDisk};
