@@ -203,11 +203,19 @@ impl Brokers {
             arguments.extend(["--config", setting]);
         }
         self.dlog(broker, &arguments)?;
-        // Kafka says who leads before the leader itself knows. Describing asks each for its offsets.
+        self.wait_until_served(broker, name)
+    }
+
+    /// Waits until every partition of a topic answers. Kafka says who leads before the leader itself
+    /// knows; describing asks each for its offsets.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn wait_until_served(&self, broker: &Broker, topic: &str) -> Result<()> {
         let started = Instant::now();
-        while let Err(error) = self.dlog(broker, &["topic", "describe", name]) {
+        while let Err(error) = self.dlog(broker, &["topic", "describe", topic]) {
             if started.elapsed() > ANSWER_BOUND {
-                return Err(error.context("the new topic is not served"));
+                return Err(error.context("the topic is not served"));
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ mod report;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -172,7 +172,7 @@ const FIXED_RATE: [(&str, Shape, u32); 2] = [
 ];
 
 /// Records that the Java clients send and read in a run.
-const JAVA_RECORDS: u64 = 1_000_000;
+const JAVA_RECORDS: u64 = 2_000_000;
 
 impl Run<'_> {
     fn start(&self, kind: Kind) -> Result<Broker> {
@@ -269,8 +269,8 @@ impl Run<'_> {
         let variant = (broker.kind, Durability::Os);
         let shape = THROUGHPUT[1].1;
         brokers.create_topic(broker, "read", Durability::Os)?;
-        let rate = u32::try_from(JAVA_RECORDS / 5)?;
-        let time = Duration::from_secs(6);
+        let rate = u32::try_from(JAVA_RECORDS / 10)?;
+        let time = Duration::from_secs(11);
         load::produce(brokers, broker, "read", shape, Some(rate), time)?;
         machine::settle()?;
         let mut add = |name: &str, sample: Sample| {
@@ -312,8 +312,10 @@ impl Run<'_> {
                 written += sample.mb_per_s.unwrap_or_default() * 1e6 * seconds as f64;
             }
             broker.kill()?;
+            let started = Instant::now();
             let again = self.start(kind)?;
-            times.push(again.start_up.as_secs_f64() * 1e3);
+            self.brokers.wait_until_served(&again, "large")?;
+            times.push(started.elapsed().as_secs_f64() * 1e3);
             let read = load::fetch(self.brokers, &again, "large")?;
             println!(
                 "  ready after {:.0} ms; read again: {}",
@@ -325,7 +327,7 @@ impl Run<'_> {
         if let [dlog, kafka] = times[..] {
             self.report.whole.push(Whole {
                 name: format!(
-                    "ready after SIGKILL with {} GiB, ms",
+                    "all partitions served after SIGKILL with {} GiB, ms",
                     self.options.recovery_gib
                 ),
                 dlog,
