@@ -26,6 +26,30 @@ pub struct Sample {
     pub p99_9_us: Option<f64>,
 }
 
+/// The part of a fixed rate that has to be reached.
+const KEPT_UP: f64 = 0.95;
+
+impl Sample {
+    /// Where the client waits for the broker, latency only says how much it had under way.
+    fn without_latency(self) -> Self {
+        Self {
+            p50_us: None,
+            p99_us: None,
+            p99_9_us: None,
+            ..self
+        }
+    }
+
+    /// Where the rate is given, it tells nothing.
+    fn without_throughput(self) -> Self {
+        Self {
+            mb_per_s: None,
+            records_per_s: None,
+            ..self
+        }
+    }
+}
+
 /// What `dlog bench --json` prints.
 #[derive(Deserialize)]
 struct BenchOutput {
@@ -51,11 +75,12 @@ pub struct Shape {
     pub batch_records: u32,
 }
 
-/// Sends ready-made batches over four connections, at most five under way on each; with a rate, that
-/// many records a second.
+/// Sends ready-made batches over four connections, at most five under way on each. Without a rate as
+/// many as the broker takes, which tells its throughput; with one, that many records a second, which
+/// tells its latency.
 ///
 /// # Errors
-/// When the command fails.
+/// When the command fails, or the broker does not keep up with the rate.
 pub fn produce(
     brokers: &Brokers,
     broker: &Broker,
@@ -68,17 +93,22 @@ pub fn produce(
         shape.record_bytes.to_string(),
         shape.batch_records.to_string(),
     );
-    let (seconds, rate) = (
-        time.as_secs().max(1).to_string(),
-        rate.map(|r| r.to_string()),
-    );
+    let seconds = time.as_secs().max(1).to_string();
     let mut arguments = vec!["bench", "produce", topic, "--json", "--connections", "4"];
     arguments.extend(["--record-bytes", &record, "--batch-records", &batch]);
     arguments.extend(["--seconds", &seconds]);
-    if let Some(rate) = &rate {
-        arguments.extend(["--rate", rate]);
+    let Some(rate) = rate else {
+        let sample = measured(brokers, broker, &arguments)?;
+        return Ok(sample.without_latency());
+    };
+    let wanted = rate.to_string();
+    arguments.extend(["--rate", &wanted]);
+    let sample = measured(brokers, broker, &arguments)?;
+    let reached = sample.records_per_s.unwrap_or_default();
+    if reached < f64::from(rate) * KEPT_UP {
+        bail!("the broker took {reached:.0} records a second of {rate}");
     }
-    measured(brokers, broker, &arguments)
+    Ok(sample.without_throughput())
 }
 
 /// Reads a topic from its beginning to its end.

@@ -1,7 +1,9 @@
 //! What the machine does and is: CPU time and memory of a process, the page cache, a description.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,6 +63,8 @@ fn free_bytes() -> Result<u64> {
 /// costs more than everything that a broker does with it, and would hide the difference.
 pub struct Filler {
     path: PathBuf,
+    /// Where the last reading ended: what comes next was read longest ago, and so evicted first.
+    position: Cell<u64>,
 }
 
 impl Filler {
@@ -74,6 +78,7 @@ impl Filler {
         let size = total.min(free_disk_bytes(folder)?.saturating_sub(LEAVE_DISK_BYTES));
         let filler = Self {
             path: folder.join("filler"),
+            position: Cell::new(0),
         };
         let mut file = File::create(&filler.path)?;
         let chunk = vec![0x5a; CHUNK];
@@ -84,17 +89,20 @@ impl Filler {
         Ok(filler)
     }
 
-    /// Reads the file until hardly any memory is free.
+    /// Reads on, round and round, until hardly any memory is free; at most the whole file.
     ///
     /// # Errors
     /// An I/O error.
     pub fn fill_page_cache(&self) -> Result<()> {
-        let mut file = File::open(&self.path)?;
+        let file = File::open(&self.path)?;
+        let size = file.metadata()?.len();
         let mut chunk = vec![0; CHUNK];
-        while free_bytes()? > LEAVE_FREE_BYTES {
-            if file.read(&mut chunk)? == 0 {
-                break;
-            }
+        let mut read = 0;
+        while read < size && free_bytes()? > LEAVE_FREE_BYTES {
+            let position = self.position.get();
+            read += file.read_at(&mut chunk, position)? as u64;
+            let next = position + CHUNK as u64;
+            self.position.set(if next < size { next } else { 0 });
         }
         Ok(())
     }

@@ -307,9 +307,8 @@ impl Run<'_> {
                 let (rate, seconds) = (200_000, 5);
                 let time = Duration::from_secs(seconds);
                 let shape = THROUGHPUT[2].1;
-                let sample =
-                    load::produce(self.brokers, &broker, "large", shape, Some(rate), time)?;
-                written += sample.mb_per_s.unwrap_or_default() * 1e6 * seconds as f64;
+                load::produce(self.brokers, &broker, "large", shape, Some(rate), time)?;
+                written += f64::from(rate) * f64::from(shape.record_bytes) * seconds as f64;
             }
             broker.kill()?;
             let started = Instant::now();
