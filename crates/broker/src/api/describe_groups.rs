@@ -23,6 +23,11 @@ pub async fn handle(ctx: &Context, request: DescribeGroupsRequest) -> DescribeGr
     let mut groups = Vec::with_capacity(request.groups.len());
     for group_id in request.groups {
         let found = describe(ctx, &group_id).await;
+        let operations = if found.is_ok() || ctx.version < NOT_FOUND {
+            operations
+        } else {
+            NOT_ASKED
+        };
         groups.push(answer(ctx.version, &group_id, found).with_authorized_operations(operations));
     }
     DescribeGroupsResponse::default().with_groups(groups)

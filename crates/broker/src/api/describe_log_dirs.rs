@@ -10,13 +10,28 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
 
 use super::{Context, text};
+use crate::net::reply::Outcome;
 use crate::partitions::HostedTopic;
+use crate::protocol::{ProtocolError, RawRequest, newer};
 use crate::state::BrokerState;
 
+/// Folders are said to be cordoned or not from this version on (KIP-1066).
+const CORDONED: i16 = 5;
+
 /// Answers DescribeLogDirs.
-pub async fn handle(ctx: &Context, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+///
+/// # Errors
+/// [`ProtocolError`] for a malformed request.
+pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    let request: DescribeLogDirsRequest = raw.decode()?;
     let result = ctx.blocking(move |state| describe(state, &request)).await;
-    DescribeLogDirsResponse::default().with_results(vec![result])
+    let response = DescribeLogDirsResponse::default().with_results(vec![result]);
+    let reply = if raw.version >= CORDONED {
+        newer::describe_log_dirs_reply(raw, &response)
+    } else {
+        raw.reply(&response)
+    };
+    Ok(Outcome::Ready(reply?))
 }
 
 fn describe(state: &BrokerState, request: &DescribeLogDirsRequest) -> DescribeLogDirsResult {
