@@ -469,6 +469,8 @@ async fn metrics_count_what_happened() {
     client.produce("t", 0, batch(&["a", "b"])).await;
     client.fetch("t", 0, 0).await;
     client.produce("t", 4, batch(&["a"])).await;
+    let nowhere = FindCoordinatorRequest::default().with_key_type(9);
+    client.call(3, &nowhere).await;
     // A request is counted after its reply is sent: the next one on the connection proves that.
     client.fetch("t", 0, 0).await;
     let mut text = String::new();
@@ -476,6 +478,8 @@ async fn metrics_count_what_happened() {
     for line in [
         "dlog_requests_total{api=\"Produce\"} 2",
         "dlog_request_errors_total{api=\"Produce\",error=\"UnknownTopicOrPartition\"} 1",
+        "dlog_request_errors_total{api=\"FindCoordinator\",error=\"InvalidRequest\"} 1",
+        "dlog_request_seconds_count{api=\"Produce\"} 2",
         "dlog_topic_messages_in_total{topic=\"t\"} 2",
         "dlog_connections 1",
         "dlog_partition_log_end_offset{topic=\"t\",partition=\"0\"} 2",

@@ -160,7 +160,7 @@ impl Reading<'_> {
         };
         match outcome {
             Outcome::Silent => {
-                timer.finished(0, &[]);
+                self.state.metrics.finished(timer, &[]);
                 Ok(())
             }
             Outcome::Close => Err(Ended::SilentFailure),

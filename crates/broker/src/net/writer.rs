@@ -97,7 +97,7 @@ pub(super) async fn run(
         writer.write_all().await?;
         metrics.bytes_out(gathered);
         for (timer, reply) in written.drain(..) {
-            timer.finished(gathered, &reply.errors);
+            metrics.finished(timer, &reply.errors);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The protocol between the frame and the typed request: which versions are served, whether the bytes
 //! have the shape of the request they claim to be, and encoding.
 
+pub mod codes;
 pub mod newer;
 pub mod served;
 pub mod shape;
@@ -11,6 +12,7 @@ use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request};
 
 use crate::net::reply::Reply;
+use codes::ErrorCodes;
 
 /// Why a connection is closed without an answer: the peer does not speak Kafka as it claims to.
 #[derive(Debug, thiserror::Error)]
@@ -102,12 +104,14 @@ impl RawRequest {
     ///
     /// # Errors
     /// [`ProtocolError::Encoding`].
-    pub fn reply<T: Encodable + HeaderVersion + Message>(
+    pub fn reply<T: Encodable + HeaderVersion + Message + ErrorCodes>(
         &self,
         response: &T,
     ) -> Result<Reply, ProtocolError> {
         let version = self.version.min(T::VERSIONS.max);
-        encode_reply(self.api, version, self.correlation_id, response)
+        let mut reply = encode_reply(self.api, version, self.correlation_id, response)?;
+        reply.errors = response.error_codes();
+        Ok(reply)
     }
 
     /// The error for a body that does not fit its shape.

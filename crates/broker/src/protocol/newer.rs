@@ -17,11 +17,12 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, DeleteGroupsResponse, DescribeLogDirsResponse, GroupId,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
+use super::codes::ErrorCodes;
 use super::{ProtocolError, RawRequest};
 use crate::net::reply::Reply;
 
@@ -154,7 +155,7 @@ pub fn offset_commit_reply(
             });
         },
     );
-    out.finish(raw)
+    out.finish(raw, response.error_codes())
 }
 
 /// Encodes the response to OffsetFetch 10; `ids` are those of the topics of each group, in their order.
@@ -185,7 +186,9 @@ pub fn offset_fetch_reply(
         );
         out.bytes.put_i16(group.error_code);
     });
-    out.finish(raw)
+    let all = groups.iter().map(|(group, _)| group.clone());
+    let response = OffsetFetchResponse::default().with_groups(all.collect());
+    out.finish(raw, response.error_codes())
 }
 
 /// Encodes the response to DescribeLogDirs 5. No folder is cordoned: this server does not know that.
@@ -215,7 +218,7 @@ pub fn describe_log_dirs_reply(
         out.bytes.put_i64(dir.usable_bytes);
         out.bytes.put_u8(0);
     });
-    out.finish(raw)
+    out.finish(raw, response.error_codes())
 }
 
 /// Encodes the response to DeleteGroups 3. The error codes say it all: there are no messages.
@@ -233,7 +236,7 @@ pub fn delete_groups_reply(
         out.bytes.put_i16(result.error_code);
         out.nullable_string(None);
     });
-    out.finish(raw)
+    out.finish(raw, response.error_codes())
 }
 
 /// Reads a whole body with its tagged fields.
@@ -365,7 +368,7 @@ impl Writer {
         }
     }
 
-    fn finish(mut self, raw: &RawRequest) -> Result<Reply, ProtocolError> {
+    fn finish(mut self, raw: &RawRequest, errors: Vec<i16>) -> Result<Reply, ProtocolError> {
         self.bytes.put_u8(0);
         let len = self.bytes.len() - 4;
         let prefix = i32::try_from(len).map_err(|_| ProtocolError::Encoding {
@@ -374,6 +377,8 @@ impl Writer {
             reason: format!("{len} bytes are more than a frame can have"),
         })?;
         self.bytes[..4].copy_from_slice(&prefix.to_be_bytes());
-        Ok(Reply::bytes(self.bytes.freeze()))
+        let mut reply = Reply::bytes(self.bytes.freeze());
+        reply.errors = errors;
+        Ok(reply)
     }
 }
