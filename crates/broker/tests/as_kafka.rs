@@ -420,3 +420,35 @@ async fn offsets_of_partitions_that_do_not_exist_are_not_deleted() {
         .with_protocol_name(None);
     assert_eq!(client.call(5, &sync).await.error_code, 23);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_do_not_grow_with_repeated_questions() {
+    let server = start().await;
+    let mut client = server.client().await;
+    client.topic("t").await;
+    let resource = describe_configs_request::DescribeConfigsResource::default()
+        .with_resource_type(4)
+        .with_resource_name(text("1"))
+        .with_configuration_keys(None);
+    let request = DescribeConfigsRequest::default()
+        .with_resources(vec![resource; 1000])
+        .with_include_documentation(true);
+    assert_eq!(client.call(4, &request).await.results.len(), 1);
+    let groups = vec![GroupId(text("g")); 1000];
+    let request = DescribeGroupsRequest::default().with_groups(groups);
+    assert_eq!(client.call(5, &request).await.groups.len(), 1);
+    let topic = describe_producers_request::TopicRequest::default()
+        .with_name(topic_name("t"))
+        .with_partition_indexes(vec![0; 100]);
+    let request = DescribeProducersRequest::default().with_topics(vec![topic; 2]);
+    let answer = client.call(0, &request).await;
+    let partitions: usize = answer.topics.iter().map(|t| t.partitions.len()).sum();
+    assert_eq!(partitions, 1);
+    let all = offset_fetch_request::OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId(text("g")))
+        .with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![all; 3]);
+    let answer = client.call(8, &request).await;
+    let codes: Vec<_> = answer.groups.iter().map(|group| group.error_code).collect();
+    assert_eq!(codes, [0, 42, 42]);
+}

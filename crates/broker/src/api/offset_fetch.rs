@@ -1,6 +1,6 @@
 //! OffsetFetch (key 9): committed offsets of one group, or from version 8 of several (KIP-709).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use dlog_groups::{FetchedOffset, GroupError};
@@ -12,7 +12,7 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
 use uuid::Uuid;
 
 use super::{Context, text};
@@ -40,14 +40,30 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
     let reply = if raw.version >= TOPIC_IDS {
         let (request, ids) = newer::offset_fetch_request(raw)?;
         let mut groups = Vec::with_capacity(request.groups.len());
+        let mut seen = HashSet::new();
         for (group, ids) in request.groups.into_iter().zip(ids) {
-            groups.push(answer_by_id(ctx, group, ids).await);
+            groups.push(if asks_again(&mut seen, &group) {
+                (refused(&group), Vec::new())
+            } else {
+                answer_by_id(ctx, group, ids).await
+            });
         }
         newer::offset_fetch_reply(raw, &groups)?
     } else {
         raw.reply(&answer(ctx, raw.decode()?).await)?
     };
     Ok(Outcome::Ready(reply))
+}
+
+/// Whether all offsets of a group are asked for a second time: the answer must not grow with that.
+fn asks_again(seen: &mut HashSet<GroupId>, group: &OffsetFetchRequestGroup) -> bool {
+    group.topics.is_none() && !seen.insert(group.group_id.clone())
+}
+
+fn refused(group: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    OffsetFetchResponseGroup::default()
+        .with_group_id(group.group_id.clone())
+        .with_error_code(ResponseError::InvalidRequest.code())
 }
 
 /// Gives the topics of a group their names, and those of the answer their ids.
@@ -105,8 +121,13 @@ async fn answer_by_id(
 async fn answer(ctx: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if ctx.version >= SEVERAL {
         let mut groups = Vec::with_capacity(request.groups.len());
+        let mut seen = HashSet::new();
         for group in &request.groups {
-            groups.push(answer_group(ctx, group).await);
+            groups.push(if asks_again(&mut seen, group) {
+                refused(group)
+            } else {
+                answer_group(ctx, group).await
+            });
         }
         return OffsetFetchResponse::default().with_groups(groups);
     }
