@@ -7,6 +7,7 @@ use std::io::Write as _;
 
 use common::*;
 use kafka_protocol::ResponseError;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_for_leader_epoch_request::{
@@ -561,4 +562,50 @@ async fn settings_that_cannot_work_are_named() {
     let wrong: fn(&mut dlog_broker::BrokerConfig) =
         |c| drop(c.defaults.insert("log.flush".into(), "maybe".into()));
     assert!(start(wrong).await.contains("maybe"));
+}
+
+/// Some answers are larger than what may wait for a client: requests are then read no faster than answers
+/// are taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_answers_to_pipelined_requests_come_whole_and_in_order() {
+    let server = start().await;
+    let mut client = server.client().await;
+    let mut resources = Vec::new();
+    for at in 0..300 {
+        let name = format!("t{at}");
+        client.topic(&name).await;
+        resources.push(
+            DescribeConfigsResource::default()
+                .with_resource_type(2)
+                .with_resource_name(StrBytes::from_string(name))
+                .with_configuration_keys(None),
+        );
+    }
+    let missing = |count: usize| {
+        let topics = (0..count).map(|at| {
+            let name = format!("{at:0>200}");
+            MetadataRequestTopic::default().with_name(Some(topic_name(&name)))
+        });
+        MetadataRequest::default()
+            .with_topics(Some(topics.collect()))
+            .with_allow_auto_topic_creation(false)
+    };
+    // About 2 MB, and a few hundred bytes. The requests are small enough to be sent before an answer is read.
+    let (one, two) = (missing(1), missing(2));
+    let everything = DescribeConfigsRequest::default()
+        .with_resources(resources)
+        .with_include_documentation(true);
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        let id = client.send(4, &everything).await;
+        sent.push((id, client.send(12, &one).await, client.send(12, &two).await));
+    }
+    for (configs, one, two) in sent {
+        let answer = client.receive::<DescribeConfigsRequest>(4, configs).await;
+        assert_eq!(answer.results.len(), 300);
+        let answer = client.receive::<MetadataRequest>(12, one).await;
+        assert_eq!(answer.topics.len(), 1);
+        let answer = client.receive::<MetadataRequest>(12, two).await;
+        assert_eq!(answer.topics.len(), 2);
+    }
 }
