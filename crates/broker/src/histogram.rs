@@ -89,7 +89,7 @@ mod tests {
             histogram.observe(Duration::from_micros(us));
         }
         let mut registry = Registry::default();
-        registry.register("t", "Time", histogram.clone());
+        registry.register("t", "Time", histogram);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
