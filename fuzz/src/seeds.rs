@@ -9,7 +9,7 @@ use dlog_fuzz::{DIR, config, env, segment_file};
 use dlog_storage::disk::{Disk, SimDisk};
 use dlog_storage::record::{BatchBuilder, Compression, Header, v1};
 use dlog_storage::{Format, Log, NewRecord};
-use dlog_system_tests::requests::samples;
+use dlog_system_tests::requests::{newer, samples};
 use dlog_system_tests::wire::encode_kind;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -161,6 +161,13 @@ fn requests() -> Result<()> {
                 stream.extend(&frame);
             }
         }
+    }
+    for (api, version, frame) in newer("topic") {
+        write(
+            "request",
+            &format!("seed-newer-{api:?}-v{version}"),
+            &frame[4..],
+        )?;
     }
     write("frame", "seed-requests", &stream)
 }

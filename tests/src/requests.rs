@@ -457,3 +457,75 @@ fn metadata_of(topic: &str) -> MetadataRequest {
         .with_topics(Some(vec![wanted]))
         .with_allow_auto_topic_creation(true)
 }
+
+/// Whole frames of the versions that `kafka-protocol` cannot say.
+pub fn newer(topic: &str) -> Vec<(ApiKey, i16, Vec<u8>)> {
+    let text = |text: &str| [&[text.len() as u8 + 1][..], text.as_bytes()].concat();
+    // Two elements' worth of each array; ids of topics that do not exist.
+    let id = [7_u8; 16];
+    let list_offsets = [
+        &[0xff, 0xff, 0xff, 0xff, 0, 2][..],
+        &text(topic),
+        &[2, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff],
+        &(-6_i64).to_be_bytes(),
+        &[0, 0, 0, 0, 3, 0xe8, 0],
+    ]
+    .concat();
+    let offset_commit = [
+        &text("hostile-group")[..],
+        &[0xff, 0xff, 0xff, 0xff],
+        &text(""),
+        &text("instance"),
+        &[2],
+        &id,
+        &[2, 0, 0, 0, 0],
+        &5_i64.to_be_bytes(),
+        &[0xff, 0xff, 0xff, 0xff],
+        &text("metadata"),
+        &[0, 0, 0],
+    ]
+    .concat();
+    let offset_fetch = [
+        &[2][..],
+        &text("hostile-group"),
+        &text("member"),
+        &[0xff, 0xff, 0xff, 0xff, 2],
+        &id,
+        &[2, 0, 0, 0, 0, 0, 0, 1, 0],
+    ]
+    .concat();
+    let api_versions = [
+        &text("system-test")[..],
+        &text("1.0"),
+        &text("another-cluster"),
+        &[0, 0, 0, 1, 0],
+    ]
+    .concat();
+    let log_dirs = [&[2][..], &text(topic), &[2, 0, 0, 0, 0, 0, 0]].concat();
+    let delete_groups = [&[2][..], &text("no-such-group"), &[0]].concat();
+    let bodies = [
+        (ApiKey::ListOffsets, 11, list_offsets),
+        (ApiKey::OffsetCommit, 10, offset_commit),
+        (ApiKey::OffsetFetch, 10, offset_fetch),
+        (ApiKey::ApiVersions, 5, api_versions),
+        (ApiKey::DescribeLogDirs, 5, log_dirs),
+        (ApiKey::DeleteGroups, 3, delete_groups),
+    ];
+    let framed = bodies
+        .into_iter()
+        .map(|(api, version, body)| (api, version, frame_of(api, version, &body)));
+    framed.collect()
+}
+
+/// A flexible request around a body.
+fn frame_of(api: ApiKey, version: i16, body: &[u8]) -> Vec<u8> {
+    let header = [
+        &(api as i16).to_be_bytes()[..],
+        &version.to_be_bytes(),
+        &7_i32.to_be_bytes(),
+        b"\0\x0bsystem-test\0",
+    ]
+    .concat();
+    let size = (header.len() + body.len()) as u32;
+    [&size.to_be_bytes()[..], &header, body].concat()
+}

@@ -12,7 +12,7 @@ use dlog_system_tests::produce::{
     IdempotentProducer, create_topic, fetch_request, plain_batch, produce_request, produced_at,
     read_all,
 };
-use dlog_system_tests::requests::samples;
+use dlog_system_tests::requests::{newer, samples};
 use dlog_system_tests::server::Server;
 use dlog_system_tests::wire::{Connection, api_versions_request, encode, encode_kind};
 use dlog_system_tests::{seed, skip, wait_for};
@@ -148,7 +148,7 @@ fn valid_requests(address: SocketAddr) -> Vec<Vec<u8>> {
     let mut connection = Connection::open(address).unwrap();
     let served = connection.api_versions().unwrap();
     assert!(served.len() >= 20, "{served:?}");
-    let samples = samples(HOSTILE);
+    let (samples, newer) = (samples(HOSTILE), newer(HOSTILE));
     let (mut frames, mut missing) = (Vec::new(), Vec::new());
     for api in &served {
         let key = ApiKey::try_from(api.api_key).unwrap();
@@ -156,15 +156,24 @@ fn valid_requests(address: SocketAddr) -> Vec<Vec<u8>> {
             .iter()
             .filter(|(sample, _)| *sample == key)
             .collect();
-        for version in api.min_version..=api.max_version {
-            let encoded: Vec<_> = of_api
+        // Produce is announced from version 0 on, as by Kafka, and served from version 3 on.
+        let min = if key == ApiKey::Produce {
+            3
+        } else {
+            api.min_version
+        };
+        for version in min..=api.max_version {
+            let mut encoded: Vec<Vec<u8>> = of_api
                 .iter()
                 .filter_map(|(_, request)| encode_kind(key, version, 7, request).ok())
+                .map(|frame| frame.to_vec())
                 .collect();
+            let by_hand = newer.iter().filter(|(k, v, _)| (*k, *v) == (key, version));
+            encoded.extend(by_hand.map(|(_, _, frame)| frame.clone()));
             if encoded.is_empty() {
                 missing.push((key, version));
             }
-            frames.extend(encoded.into_iter().map(|frame| frame.to_vec()));
+            frames.extend(encoded);
         }
     }
     assert!(

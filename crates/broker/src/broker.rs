@@ -211,6 +211,8 @@ fn statics(config: &BrokerConfig, endpoints: &[Endpoint]) -> dlog_metadata::conf
         .iter()
         .map(|e| format!("{}://{}:{}", e.listener, e.host, e.port))
         .collect();
+    // Kafka's tools read 32-bit integers with a sign.
+    let as_int = |number: u32| number.min(i32::MAX as u32).to_string();
     let given = [
         ("node.id", config.node_id.to_string()),
         ("broker.id", config.node_id.to_string()),
@@ -222,10 +224,10 @@ fn statics(config: &BrokerConfig, endpoints: &[Endpoint]) -> dlog_metadata::conf
             "auto.create.topics.enable",
             config.auto_create_topics.to_string(),
         ),
-        ("max.connections", config.max_connections.to_string()),
+        ("max.connections", as_int(config.max_connections)),
         (
             "max.connections.per.ip",
-            config.max_connections_per_ip.to_string(),
+            as_int(config.max_connections_per_ip),
         ),
         (
             "max.incremental.fetch.session.cache.slots",

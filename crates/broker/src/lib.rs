@@ -17,6 +17,7 @@ pub mod broker;
 pub mod config;
 pub mod error;
 pub mod groups;
+mod histogram;
 pub mod identity;
 pub mod metrics;
 pub mod net;

@@ -1,6 +1,6 @@
 //! What is counted, cheaply: every label combination of the hot path is looked up once and kept.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::ApiKey;
 use parking_lot::Mutex;
@@ -10,10 +10,10 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::sync::{Arc, Weak};
 
+use crate::histogram::LatencyHistogram;
 use crate::state::BrokerState;
 
 /// Number of API keys that have their own slot.
@@ -40,7 +40,7 @@ struct TopicLabel {
 struct ApiMetrics {
     name: &'static str,
     requests: Counter,
-    seconds: Histogram,
+    seconds: LatencyHistogram,
 }
 
 /// The metrics of one topic, kept with the topic.
@@ -69,38 +69,16 @@ pub struct Metrics {
     topic_bytes_in: Family<TopicLabel, Counter>,
     topic_bytes_out: Family<TopicLabel, Counter>,
     topic_messages_in: Family<TopicLabel, Counter>,
-    flush_seconds: Histogram,
+    flush_seconds: LatencyHistogram,
     flush_failures: Counter,
 }
 
-/// Measures one request from its whole arrival to the last byte of its reply.
-#[derive(Debug)]
+/// Measures one request from its whole arrival to the last byte of its reply. It holds no counter: what
+/// all connections share is touched once a request, when the request ends.
+#[derive(Clone, Copy, Debug)]
 pub struct RequestTimer {
     started: Instant,
-    requests: Counter,
-    seconds: Histogram,
-    name: &'static str,
-    errors: Family<ApiErrorLabel, Counter>,
-}
-
-impl RequestTimer {
-    /// The reply was handed to the kernel. `errors` are the error codes in it.
-    pub fn finished(self, _bytes_out: usize, errors: &[i16]) {
-        self.requests.inc();
-        self.seconds.observe(self.started.elapsed().as_secs_f64());
-        for &code in errors {
-            let error = match kafka_protocol::ResponseError::try_from_code(code) {
-                Some(error) => format!("{error:?}"),
-                None => continue,
-            };
-            self.errors
-                .get_or_create(&ApiErrorLabel {
-                    api: self.name,
-                    error,
-                })
-                .inc();
-        }
-    }
+    slot: usize,
 }
 
 impl Metrics {
@@ -108,7 +86,7 @@ impl Metrics {
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("dlog");
         let requests = Family::<ApiLabel, Counter>::default();
-        let seconds = Family::<ApiLabel, Histogram>::new_with_constructor(latency_histogram);
+        let seconds = Family::<ApiLabel, LatencyHistogram>::default();
         let apis = (0..API_SLOTS).map(|key| {
             let known = i16::try_from(key)
                 .ok()
@@ -126,7 +104,7 @@ impl Metrics {
                 ApiMetrics {
                     name,
                     requests: Counter::default(),
-                    seconds: latency_histogram(),
+                    seconds: LatencyHistogram::default(),
                 }
             }
         });
@@ -144,7 +122,7 @@ impl Metrics {
             topic_bytes_in: Family::default(),
             topic_bytes_out: Family::default(),
             topic_messages_in: Family::default(),
-            flush_seconds: latency_histogram(),
+            flush_seconds: LatencyHistogram::default(),
             flush_failures: Counter::default(),
         };
         registry.register("requests", "Requests answered, by API", requests);
@@ -239,13 +217,27 @@ impl Metrics {
     /// A request arrived.
     pub fn request(&self, api: ApiKey, bytes_in: usize) -> RequestTimer {
         self.request_bytes.inc_by(bytes_in as u64);
-        let of_api = &self.apis[(api as usize).min(API_SLOTS - 1)];
         RequestTimer {
             started: Instant::now(),
-            requests: of_api.requests.clone(),
-            seconds: of_api.seconds.clone(),
-            name: of_api.name,
-            errors: self.errors.clone(),
+            slot: (api as usize).min(API_SLOTS - 1),
+        }
+    }
+
+    /// The reply to a request was handed to the kernel. `errors` are the error codes in it.
+    pub fn finished(&self, timer: RequestTimer, errors: &[i16]) {
+        let of_api = &self.apis[timer.slot];
+        of_api.requests.inc();
+        of_api.seconds.observe(timer.started.elapsed());
+        for &code in errors {
+            let error = match kafka_protocol::ResponseError::try_from_code(code) {
+                Some(error) => format!("{error:?}"),
+                None => continue,
+            };
+            let label = ApiErrorLabel {
+                api: of_api.name,
+                error,
+            };
+            self.errors.get_or_create(&label).inc();
         }
     }
 
@@ -298,8 +290,8 @@ impl Metrics {
     }
 
     /// A flush ended.
-    pub fn flushed(&self, duration: std::time::Duration, ok: bool) {
-        self.flush_seconds.observe(duration.as_secs_f64());
+    pub fn flushed(&self, duration: Duration, ok: bool) {
+        self.flush_seconds.observe(duration);
         if !ok {
             self.flush_failures.inc();
         }
@@ -421,11 +413,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// 50 µs to 26 s.
-fn latency_histogram() -> Histogram {
-    Histogram::new(exponential_buckets(50e-6, 2.0, 20))
 }
 
 /// The name of an API as Kafka writes it.

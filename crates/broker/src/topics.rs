@@ -15,6 +15,9 @@ use uuid::Uuid;
 use crate::partitions::{TopicSettings, UpkeepWork, open_topic, retire_folder};
 use crate::state::BrokerState;
 
+/// The name that the metadata has as a topic.
+const METADATA_TOPIC: &str = "__cluster_metadata";
+
 /// Longest name of a topic, in bytes.
 const MAX_NAME_BYTES: usize = 249;
 
@@ -35,6 +38,11 @@ impl TopicError {
             code,
             message: message.into(),
         }
+    }
+
+    /// A request names a topic more than once.
+    pub fn duplicate_topic() -> Self {
+        Self::new(ResponseError::InvalidRequest, "Duplicate topic name.")
     }
 }
 
@@ -94,22 +102,20 @@ pub fn check_name(name: &str) -> Result<(), TopicError> {
         return wrong("the empty string is not allowed");
     }
     if name == "." || name == ".." {
-        return wrong("'.' or '..' is not allowed");
+        return wrong(&format!("'{name}' is not allowed"));
     }
     if name.len() > MAX_NAME_BYTES {
-        return wrong("the length is longer than the max allowed length 249");
+        return wrong(&format!(
+            "the length of '{name}' is longer than the max allowed length {MAX_NAME_BYTES}"
+        ));
     }
     if !name
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     {
-        return wrong(
-            "it contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'",
-        );
-    }
-    // The metadata log has its folder among those of the topics.
-    if name == "__cluster_metadata" {
-        return wrong("the name is reserved");
+        return wrong(&format!(
+            "'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        ));
     }
     Ok(())
 }
@@ -157,6 +163,13 @@ impl BrokerState {
         new: &NewTopic,
         id: Uuid,
     ) -> Result<Vec<MetadataRecord>, TopicError> {
+        // The metadata log has its folder among those of the topics.
+        if new.name == METADATA_TOPIC {
+            return Err(TopicError::new(
+                ResponseError::InvalidRequest,
+                format!("Creation of internal topic {METADATA_TOPIC} is prohibited."),
+            ));
+        }
         check_name(&new.name)?;
         if image.topic(&new.name).is_some() {
             return Err(TopicError::new(
@@ -211,11 +224,19 @@ impl BrokerState {
 
     fn plan_partitions(&self, new: &NewTopic) -> Result<Vec<PartitionState>, TopicError> {
         if !new.assignments.is_empty() {
-            if new.partitions != -1 || new.replication_factor != -1 {
-                return Err(TopicError::new(
+            let unset = |what: &str| {
+                TopicError::new(
                     ResponseError::InvalidRequest,
-                    "A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1.",
-                ));
+                    format!(
+                        "A manual partition assignment was specified, but {what} was not set to -1."
+                    ),
+                )
+            };
+            if new.replication_factor != -1 {
+                return Err(unset("replication factor"));
+            }
+            if new.partitions != -1 {
+                return Err(unset("numPartitions"));
             }
             self.check_partition_count(new.assignments.len() as i64)?;
             return new
@@ -255,7 +276,7 @@ impl BrokerState {
         }
         if count > most {
             return Err(TopicError::new(
-                ResponseError::InvalidPartitions,
+                ResponseError::PolicyViolation,
                 format!("A topic may have at most {most} partitions (max_partitions_per_topic)."),
             ));
         }
@@ -328,7 +349,7 @@ impl BrokerState {
         TopicSettings::resolve(Some(&topic.configs), image, self.node_id(), &self.statics)
     }
 
-    /// Grows a topic to `total` partitions. `assignments` are the replicas of the added ones, or empty.
+    /// Grows a topic to `total` partitions. `assignments` are the replicas of the added ones.
     ///
     /// # Errors
     /// What is wrong with the request, or that the disk failed.
@@ -336,7 +357,7 @@ impl BrokerState {
         &self,
         name: &str,
         total: i32,
-        assignments: &[Vec<i32>],
+        assignments: Option<&[Vec<i32>]>,
         validate_only: bool,
     ) -> Result<(), TopicError> {
         let _one_at_a_time = self.partitions.changing.lock();
@@ -353,16 +374,17 @@ impl BrokerState {
             }
             self.check_partition_count(i64::from(total))?;
             let added = (total - have) as usize;
-            if !assignments.is_empty() && assignments.len() != added {
-                return Err(TopicError::new(
-                    ResponseError::InvalidReplicaAssignment,
-                    format!("Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.", assignments.len()),
-                ));
-            }
-            let partitions = if assignments.is_empty() {
-                (0..added).map(|_| self.own_partition()).collect()
-            } else {
-                assignments.iter().map(|replicas| self.plan_assigned(replicas)).collect::<Result<_, _>>()?
+            let partitions = match assignments {
+                None => (0..added).map(|_| self.own_partition()).collect(),
+                Some(assignments) if assignments.len() == added => {
+                    assignments.iter().map(|replicas| self.plan_assigned(replicas)).collect::<Result<_, _>>()?
+                }
+                Some(assignments) => {
+                    return Err(TopicError::new(
+                        ResponseError::InvalidReplicaAssignment,
+                        format!("Attempted to add {added} additional partition(s), but only {} assignment(s) were specified.", assignments.len()),
+                    ));
+                }
             };
             let record = MetadataRecord::PartitionsAdded { topic_id: topic.id, first: have, partitions };
             Ok((if validate_only { Vec::new() } else { vec![record] }, ()))
@@ -437,7 +459,7 @@ impl BrokerState {
                     return Err(TopicError::new(
                         ResponseError::InvalidRequest,
                         format!(
-                            "Unexpected broker id, expected {} but received {node}",
+                            "Unexpected broker id, expected {}, but received {node}",
                             self.node_id()
                         ),
                     ));
@@ -447,7 +469,22 @@ impl BrokerState {
             };
             let mut records = Vec::with_capacity(changes.len());
             for (name, value) in changes {
-                check(name, value.as_deref())?;
+                match check(name, value.as_deref()) {
+                    // What does not exist is not set: tools may remove what an older server had.
+                    Err(
+                        ConfigError::UnknownTopicConfig(_) | ConfigError::UnknownBrokerConfig(_),
+                    ) if value.is_none() => continue,
+                    // Kafka's answer for brokers differs from that for topics.
+                    Err(error @ ConfigError::Invalid { .. })
+                        if matches!(resource, ConfigResource::Broker(_)) =>
+                    {
+                        return Err(TopicError::new(
+                            ResponseError::InvalidRequest,
+                            error.to_string(),
+                        ));
+                    }
+                    checked => checked?,
+                };
                 records.push(MetadataRecord::ConfigChanged {
                     resource: resource.clone(),
                     name: name.clone(),

@@ -52,15 +52,20 @@ impl LeaderEpochs {
         after.checked_sub(1).map(|i| self.starts[i].epoch)
     }
 
-    /// The largest epoch at or below `epoch`, and where it ended (KIP-101, KIP-279).
+    /// The largest epoch at or below `epoch`, and where it ended (KIP-101, KIP-279). An epoch before all
+    /// known ones ended where the first of those begins. `None` for one that is newer than all known
+    /// ones: what it holds is not in this log yet.
     pub(crate) fn end_offset(&self, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
+        if epoch < 0 {
+            return None;
+        }
         let after = self.starts.partition_point(|start| start.epoch <= epoch);
-        let found = self.starts[after.checked_sub(1)?];
-        let end = self
-            .starts
-            .get(after)
-            .map_or(log_end, |next| next.start_offset);
-        Some((found.epoch, end))
+        let found = after.checked_sub(1).map(|at| self.starts[at].epoch);
+        match self.starts.get(after) {
+            Some(next) => Some((found.unwrap_or(epoch), next.start_offset)),
+            None if found == Some(epoch) => Some((epoch, log_end)),
+            None => None,
+        }
     }
 
     /// Forgets epochs that begin at or after `offset`.
@@ -144,7 +149,8 @@ mod tests {
         assert!(epochs.note(5, 20));
         assert_eq!(epochs.end_offset(0, 30), Some((0, 10)));
         assert_eq!(epochs.end_offset(3, 30), Some((2, 20)));
-        assert_eq!(epochs.end_offset(9, 30), Some((5, 30)));
+        assert_eq!(epochs.end_offset(5, 30), Some((5, 30)));
+        assert_eq!(epochs.end_offset(9, 30), None);
         assert_eq!(epochs.end_offset(-1, 30), None);
         assert_eq!(epochs.epoch_at(19), Some(2));
         assert_eq!(
@@ -155,6 +161,7 @@ mod tests {
         assert_eq!(epochs.latest().map(|start| start.epoch), Some(2));
         epochs.truncate_from_start(12);
         assert_eq!(epochs.end_offset(2, 30), Some((2, 30)));
+        assert_eq!(epochs.end_offset(1, 30), Some((1, 12)));
         assert_eq!(epochs.epoch_at(11), None);
     }
 }

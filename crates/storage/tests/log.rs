@@ -319,7 +319,7 @@ fn log_append_time_and_epochs_are_patched_under_a_valid_checksum() {
     let record = log.read(0).unwrap().next().unwrap().unwrap();
     assert_eq!(record.timestamp_ms, 99_000);
     assert_eq!(
-        (log.latest_epoch(), log.end_offset_for_epoch(9)),
+        (log.latest_epoch(), log.end_offset_for_epoch(7)),
         (Some(7), Some((7, 1)))
     );
     let bytes = log

@@ -6,7 +6,7 @@ use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
-use super::configs::resource;
+use super::configs::{change_each, check_named_once, null_value, resource};
 use super::{Context, text};
 use crate::state::BrokerState;
 use crate::topics::TopicError;
@@ -20,21 +20,30 @@ pub async fn handle(ctx: &Context, request: AlterConfigsRequest) -> AlterConfigs
     } = request;
     let responses = ctx
         .blocking(move |state| {
-            let answer = |asked: &AlterConfigsResource| {
-                let answer = AlterConfigsResourceResponse::default()
-                    .with_resource_type(asked.resource_type)
-                    .with_resource_name(asked.resource_name.clone());
-                match replace(state, asked, validate_only) {
-                    Ok(()) => answer,
-                    Err(error) => answer
-                        .with_error_code(error.code.code())
-                        .with_error_message(Some(text(&error.message))),
-                }
-            };
-            resources.iter().map(answer).collect()
+            change_each(
+                &resources,
+                |asked| (asked.resource_type, asked.resource_name.clone()),
+                |asked| replace(state, asked, validate_only),
+                answer,
+            )
         })
         .await;
     AlterConfigsResponse::default().with_responses(responses)
+}
+
+fn answer(
+    asked: &AlterConfigsResource,
+    changed: Result<(), TopicError>,
+) -> AlterConfigsResourceResponse {
+    let answer = AlterConfigsResourceResponse::default()
+        .with_resource_type(asked.resource_type)
+        .with_resource_name(asked.resource_name.clone());
+    match changed {
+        Ok(()) => answer.with_error_message(None),
+        Err(error) => answer
+            .with_error_code(error.code.code())
+            .with_error_message(Some(text(&error.message))),
+    }
 }
 
 fn replace(
@@ -43,16 +52,16 @@ fn replace(
     validate_only: bool,
 ) -> Result<(), TopicError> {
     let resource = resource(asked.resource_type, &asked.resource_name)?;
+    check_named_once(asked.configs.iter().map(|config| &*config.name))?;
     let mut changes: Vec<(String, Option<String>)> = set_now(&state.image(), &resource)
         .into_iter()
         .filter(|name| asked.configs.iter().all(|config| *config.name != **name))
         .map(|name| (name, None))
         .collect();
     for config in &asked.configs {
-        changes.push((
-            config.name.to_string(),
-            config.value.as_ref().map(ToString::to_string),
-        ));
+        let value = config.value.as_ref();
+        let value = value.ok_or_else(|| null_value(&config.name))?;
+        changes.push((config.name.to_string(), Some(value.to_string())));
     }
     state.change_configs(&resource, &changes, validate_only)
 }

@@ -8,8 +8,9 @@ use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
-use crate::net::reply::Reply;
-use crate::protocol::{ProtocolError, encode_reply, served};
+use crate::net::reply::{Outcome, Reply};
+use crate::protocol::newer::{self, Believed};
+use crate::protocol::{ProtocolError, RawRequest, encode_reply, served};
 
 /// One feature: name, lowest and highest level supported, level that is on.
 struct Feature {
@@ -42,8 +43,39 @@ static FEATURES: &[Feature] = &[
     },
 ];
 
+/// Clients say whom they believe to speak with from this version on (KIP-1242).
+const BELIEVED: i16 = 5;
+
+/// Kafka's error for a client that found another cluster or node than it looked for: it has to begin
+/// with its bootstrap servers again.
+const REBOOTSTRAP_REQUIRED: i16 = 129;
+
+/// Kafka still announces Produce from version 0 on (KAFKA-18659), although it serves none before 3:
+/// librdkafka before 2.9 would not compress otherwise.
+const ANNOUNCED_PRODUCE: i16 = 0;
+
 /// Answers ApiVersions.
-pub async fn handle(ctx: &Context, request: ApiVersionsRequest) -> ApiVersionsResponse {
+///
+/// # Errors
+/// [`ProtocolError`] for a malformed request.
+pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    let (request, believed) = if raw.version >= BELIEVED {
+        newer::api_versions_request(raw).map(|(request, believed)| (request, Some(believed)))?
+    } else {
+        (raw.decode()?, None)
+    };
+    let response = answer(ctx, &request, believed.as_ref());
+    Ok(Outcome::Ready(raw.reply(&response)?))
+}
+
+fn answer(
+    ctx: &Context,
+    request: &ApiVersionsRequest,
+    believed: Option<&Believed>,
+) -> ApiVersionsResponse {
+    if let Some(code) = believed.and_then(|believed| judge(ctx, believed)) {
+        return ApiVersionsResponse::default().with_error_code(code);
+    }
     if ctx.version >= 3 {
         let (name, version) = (
             &request.client_software_name,
@@ -69,6 +101,19 @@ pub fn unsupported(correlation_id: i32) -> Result<Reply, ProtocolError> {
     encode_reply(ApiKey::ApiVersions, 0, correlation_id, &response)
 }
 
+/// What is wrong with the client's belief. Both halves are given, or none.
+fn judge(ctx: &Context, believed: &Believed) -> Option<i16> {
+    match (&believed.cluster_id, believed.node_id) {
+        (None, -1) => None,
+        (None, _) | (Some(_), -1) => Some(ResponseError::InvalidRequest.code()),
+        (Some(cluster), node) => {
+            let is_here =
+                **cluster == *ctx.state.identity.cluster_id && node == ctx.state.node_id();
+            (!is_here).then_some(REBOOTSTRAP_REQUIRED)
+        }
+    }
+}
+
 fn refusal(error: ResponseError, version: i16) -> ApiVersionsResponse {
     let own = served::find(ApiKey::ApiVersions).map(api_version);
     ApiVersionsResponse::default()
@@ -83,7 +128,11 @@ fn refusal(error: ResponseError, version: i16) -> ApiVersionsResponse {
 fn api_version(served: &served::Served) -> ApiVersion {
     ApiVersion::default()
         .with_api_key(served.api as i16)
-        .with_min_version(served.min)
+        .with_min_version(if served.api == ApiKey::Produce {
+            ANNOUNCED_PRODUCE
+        } else {
+            served.min
+        })
         .with_max_version(served.max)
 }
 

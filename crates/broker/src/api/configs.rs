@@ -1,7 +1,10 @@
 //! What DescribeConfigs, AlterConfigs and IncrementalAlterConfigs share: which resource is meant.
 
+use std::collections::{HashMap, HashSet};
+
 use dlog_metadata::ConfigResource;
 use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
 
 use crate::topics::TopicError;
 
@@ -16,6 +19,10 @@ pub const BROKER: i8 = 4;
 /// `INVALID_REQUEST` for a type that has no settings here, or a broker name that is no number.
 pub fn resource(kind: i8, name: &str) -> Result<ConfigResource, TopicError> {
     match kind {
+        TOPIC if name.is_empty() => Err(TopicError::new(
+            ResponseError::InvalidRequest,
+            "Default topic resources are not allowed.",
+        )),
         TOPIC => {
             crate::topics::check_name(name)?;
             Ok(ConfigResource::Topic(name.to_owned()))
@@ -25,7 +32,7 @@ pub fn resource(kind: i8, name: &str) -> Result<ConfigResource, TopicError> {
             Ok(node) => Ok(ConfigResource::Broker(Some(node))),
             Err(_) => Err(TopicError::new(
                 ResponseError::InvalidRequest,
-                format!("Broker id must be an integer, but it is: {name}"),
+                format!("Node id must be an integer, but it is: {name}"),
             )),
         },
         other => Err(TopicError::new(
@@ -33,4 +40,57 @@ pub fn resource(kind: i8, name: &str) -> Result<ConfigResource, TopicError> {
             format!("Unexpected resource type {other}: topics (2) and brokers (4) have settings"),
         )),
     }
+}
+
+/// Gives each resource of a request to `change`, unless the request names it more than once.
+///
+/// # Errors
+/// `INVALID_REQUEST` for a repeated resource; what `change` says.
+pub fn change_each<T, R>(
+    resources: &[T],
+    named: impl Fn(&T) -> (i8, StrBytes),
+    mut change: impl FnMut(&T) -> Result<(), TopicError>,
+    answer: impl Fn(&T, Result<(), TopicError>) -> R,
+) -> Vec<R> {
+    let mut counts: HashMap<(i8, StrBytes), usize> = HashMap::with_capacity(resources.len());
+    for resource in resources {
+        *counts.entry(named(resource)).or_default() += 1;
+    }
+    let each = resources.iter().map(|resource| {
+        let changed = if counts.get(&named(resource)).is_some_and(|&count| count > 1) {
+            Err(TopicError::new(
+                ResponseError::InvalidRequest,
+                "Each resource must appear at most once.",
+            ))
+        } else {
+            change(resource)
+        };
+        answer(resource, changed)
+    });
+    each.collect()
+}
+
+/// Refuses a request that sets a setting of a resource twice.
+///
+/// # Errors
+/// `INVALID_REQUEST`.
+pub fn check_named_once<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), TopicError> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(TopicError::new(
+                ResponseError::InvalidRequest,
+                format!("Error due to duplicate config keys: {name}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The error for a setting without a value.
+pub fn null_value(name: &str) -> TopicError {
+    TopicError::new(
+        ResponseError::InvalidRequest,
+        format!("Null value not supported for : {name}"),
+    )
 }

@@ -1,11 +1,12 @@
 //! CreatePartitions (key 37): more partitions for existing topics (KIP-195).
 
-use kafka_protocol::ResponseError;
-use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_partitions_request::{
+    CreatePartitionsAssignment, CreatePartitionsTopic,
+};
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse};
 
-use super::{Context, text};
+use super::{Context, named_once, text};
 use crate::state::BrokerState;
 use crate::topics::TopicError;
 
@@ -18,12 +19,8 @@ pub async fn handle(ctx: &Context, request: CreatePartitionsRequest) -> CreatePa
     } = request;
     let results = ctx
         .blocking(move |state| {
-            let repeated = |topic: &CreatePartitionsTopic| {
-                topics.iter().filter(|t| t.name == topic.name).count() > 1
-            };
-            topics
-                .iter()
-                .map(|topic| grow(state, topic, repeated(topic), validate_only))
+            named_once(&topics, |topic| topic.name.clone())
+                .map(|(topic, repeated)| grow(state, topic, repeated, validate_only))
                 .collect()
         })
         .await;
@@ -36,23 +33,26 @@ fn grow(
     repeated: bool,
     validate_only: bool,
 ) -> CreatePartitionsTopicResult {
-    let assignments: Vec<Vec<i32>> = topic
+    let replicas = |assignment: &CreatePartitionsAssignment| -> Vec<i32> {
+        assignment.broker_ids.iter().map(|id| id.0).collect()
+    };
+    let assignments: Option<Vec<Vec<i32>>> = topic
         .assignments
-        .iter()
-        .flatten()
-        .map(|assignment| assignment.broker_ids.iter().map(|id| id.0).collect())
-        .collect();
+        .as_ref()
+        .map(|assignments| assignments.iter().map(replicas).collect());
     let grown = if repeated {
-        Err(TopicError::new(
-            ResponseError::InvalidRequest,
-            "Duplicate topic name.",
-        ))
+        Err(TopicError::duplicate_topic())
     } else {
-        state.add_partitions(&topic.name, topic.count, &assignments, validate_only)
+        state.add_partitions(
+            &topic.name,
+            topic.count,
+            assignments.as_deref(),
+            validate_only,
+        )
     };
     let answer = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
     match grown {
-        Ok(()) => answer,
+        Ok(()) => answer.with_error_message(None),
         Err(error) => answer
             .with_error_code(error.code.code())
             .with_error_message(Some(text(&error.message))),

@@ -1,7 +1,5 @@
 //! CreateTopics (key 19): topics with their partitions and settings (KIP-4, KIP-195, KIP-525).
 
-use std::collections::HashMap;
-
 use dlog_metadata::configs::{self, topic::TOPIC_CONFIGS};
 use dlog_metadata::{MetadataImage, TopicImage};
 use kafka_protocol::ResponseError;
@@ -12,16 +10,12 @@ use kafka_protocol::messages::create_topics_response::{
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Context, text};
+use super::{Context, named_once, text};
 use crate::state::BrokerState;
 use crate::topics::{NewTopic, TopicError};
 
 /// Answers CreateTopics.
 pub async fn handle(ctx: &Context, request: CreateTopicsRequest) -> CreateTopicsResponse {
-    let mut seen: HashMap<TopicName, usize> = HashMap::new();
-    for topic in &request.topics {
-        *seen.entry(topic.name.clone()).or_default() += 1;
-    }
     let CreateTopicsRequest {
         topics,
         validate_only,
@@ -29,11 +23,10 @@ pub async fn handle(ctx: &Context, request: CreateTopicsRequest) -> CreateTopics
     } = request;
     let results = ctx
         .blocking(move |state| {
-            topics
-                .iter()
-                .map(|topic| {
-                    if seen.get(&topic.name).is_some_and(|count| *count > 1) {
-                        return refused(topic, &duplicate(&topic.name));
+            named_once(&topics, |topic| topic.name.clone())
+                .map(|(topic, repeated)| {
+                    if repeated {
+                        return refused(topic, &TopicError::duplicate_topic());
                     }
                     create(state, topic, validate_only)
                 })
@@ -43,13 +36,6 @@ pub async fn handle(ctx: &Context, request: CreateTopicsRequest) -> CreateTopics
     CreateTopicsResponse::default().with_topics(results)
 }
 
-fn duplicate(name: &str) -> TopicError {
-    TopicError::new(
-        ResponseError::InvalidRequest,
-        format!("Duplicate topic name: {name}"),
-    )
-}
-
 fn create(
     state: &BrokerState,
     topic: &CreatableTopic,
@@ -57,7 +43,7 @@ fn create(
 ) -> CreatableTopicResult {
     let made = planned(topic).and_then(|new| state.create_topic(&new, validate_only));
     match made {
-        Ok(image) => created(state, &image, validate_only),
+        Ok(image) => created(state, &image),
         Err(error) => refused(topic, &error),
     }
 }
@@ -86,6 +72,16 @@ fn planned(topic: &CreatableTopic) -> Result<NewTopic, TopicError> {
         })
         .collect();
     assignments.sort_by_key(|(index, _)| *index);
+    if let Some(twice) = assignments.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let message = format!(
+            "Found multiple manual partition assignments for partition {}",
+            twice[0].0
+        );
+        return Err(TopicError::new(
+            ResponseError::InvalidReplicaAssignment,
+            message,
+        ));
+    }
     if assignments
         .iter()
         .enumerate()
@@ -108,19 +104,15 @@ fn planned(topic: &CreatableTopic) -> Result<NewTopic, TopicError> {
     })
 }
 
-fn created(state: &BrokerState, topic: &TopicImage, validate_only: bool) -> CreatableTopicResult {
+fn created(state: &BrokerState, topic: &TopicImage) -> CreatableTopicResult {
     let replicas = topic
         .partitions
         .first()
         .map_or(1, |partition| partition.replicas.len());
-    let id = if validate_only {
-        uuid::Uuid::nil()
-    } else {
-        topic.id
-    };
     CreatableTopicResult::default()
         .with_name(TopicName(text(&*topic.name)))
-        .with_topic_id(id)
+        .with_topic_id(topic.id)
+        .with_error_message(None)
         .with_num_partitions(i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX))
         .with_replication_factor(i16::try_from(replicas).unwrap_or(i16::MAX))
         .with_configs(Some(effective_configs(state, &state.image(), topic)))

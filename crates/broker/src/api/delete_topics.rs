@@ -6,7 +6,7 @@ use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse};
 use uuid::Uuid;
 
-use super::{Context, text};
+use super::{Context, named_once, text};
 use crate::state::BrokerState;
 use crate::topics::TopicError;
 
@@ -22,19 +22,36 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
             .collect()
     };
     let responses = ctx
-        .blocking(move |state| asked.iter().map(|topic| delete(state, topic)).collect())
+        .blocking(move |state| {
+            // A topic that is named and meant by its id too is the same one.
+            let image = state.image();
+            let meant = |topic: &DeleteTopicState| match &topic.name {
+                Some(name) => match image.topic(name) {
+                    Some(found) => (None, found.id),
+                    None => (Some(name.clone()), topic.topic_id),
+                },
+                None => (None, topic.topic_id),
+            };
+            let each = named_once(&asked, meant);
+            each.map(|(topic, repeated)| delete(state, topic, repeated))
+                .collect()
+        })
         .await;
     DeleteTopicsResponse::default().with_responses(responses)
 }
 
-fn delete(state: &BrokerState, asked: &DeleteTopicState) -> DeletableTopicResult {
+fn delete(state: &BrokerState, asked: &DeleteTopicState, repeated: bool) -> DeletableTopicResult {
     let answer = DeletableTopicResult::default()
         .with_name(asked.name.clone())
         .with_topic_id(asked.topic_id);
-    let deleted = find(state, asked).and_then(|(id, name)| {
-        state.delete_topic(id)?;
-        Ok((id, name))
-    });
+    let deleted = if repeated {
+        Err(TopicError::duplicate_topic())
+    } else {
+        find(state, asked).and_then(|(id, name)| {
+            state.delete_topic(id)?;
+            Ok((id, name))
+        })
+    };
     match deleted {
         Ok((id, name)) => answer
             .with_topic_id(id)
@@ -54,6 +71,12 @@ fn find(state: &BrokerState, asked: &DeleteTopicState) -> Result<(Uuid, String),
                 "You may not specify both topic name and topic id.",
             ));
         }
+        None if asked.topic_id.is_nil() => {
+            return Err(TopicError::new(
+                ResponseError::InvalidRequest,
+                "Neither topic name nor id were specified.",
+            ));
+        }
         Some(name) => image
             .topic(name)
             .ok_or(ResponseError::UnknownTopicOrPartition),
@@ -65,7 +88,10 @@ fn find(state: &BrokerState, asked: &DeleteTopicState) -> Result<(Uuid, String),
         Ok(topic) => Ok((topic.id, topic.name.to_string())),
         Err(code) => Err(TopicError::new(
             code,
-            "This server does not host this topic.",
+            match code {
+                ResponseError::UnknownTopicId => "This server does not host this topic ID.",
+                _ => "This server does not host this topic-partition.",
+            },
         )),
     }
 }

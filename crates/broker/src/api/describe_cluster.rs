@@ -1,6 +1,5 @@
 //! DescribeCluster (key 60): the brokers of the cluster (KIP-700).
 
-use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -10,15 +9,24 @@ use super::authorized::{ALL_CLUSTER_OPERATIONS, NOT_ASKED};
 
 /// The request asks for brokers; controllers are not reachable by clients (KIP-919).
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 /// Answers DescribeCluster.
 pub async fn handle(ctx: &Context, request: DescribeClusterRequest) -> DescribeClusterResponse {
     if ctx.version >= 1 && request.endpoint_type != BROKERS {
+        let (code, message) = match request.endpoint_type {
+            CONTROLLERS => (
+                MISMATCHED_ENDPOINT_TYPE,
+                "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER".to_owned(),
+            ),
+            other => (
+                UNSUPPORTED_ENDPOINT_TYPE,
+                format!("Unsupported endpoint type {other}"),
+            ),
+        };
         return DescribeClusterResponse::default()
-            .with_error_code(ResponseError::Unknown(MISMATCHED_ENDPOINT_TYPE).code())
-            .with_error_message(Some(StrBytes::from_static_str(
-                "This is an endpoint of brokers.",
-            )))
+            .with_error_code(code)
+            .with_error_message(Some(StrBytes::from_string(message)))
             .with_endpoint_type(BROKERS)
             .with_cluster_id(StrBytes::from_string(ctx.state.identity.cluster_id.clone()));
     }
@@ -48,3 +56,5 @@ pub async fn handle(ctx: &Context, request: DescribeClusterRequest) -> DescribeC
 
 /// Kafka's error for a request sent to the wrong kind of endpoint.
 const MISMATCHED_ENDPOINT_TYPE: i16 = 114;
+/// Kafka's error for a kind of endpoint that does not exist.
+const UNSUPPORTED_ENDPOINT_TYPE: i16 = 115;

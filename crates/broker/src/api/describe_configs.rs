@@ -13,16 +13,18 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::configs::resource;
-use super::{Context, text};
+use super::{Context, named_once, text};
 use crate::topics::TopicError;
 
 /// Answers DescribeConfigs.
 pub async fn handle(ctx: &Context, request: DescribeConfigsRequest) -> DescribeConfigsResponse {
     let image = ctx.state.image();
-    let results = request
-        .resources
-        .iter()
-        .map(|asked| describe(ctx, &image, &request, asked));
+    // Each resource is answered once: the answer is thousands of times as large as the question, and must
+    // not grow with how often that is asked.
+    let each = named_once(&request.resources, |asked| {
+        (asked.resource_type, asked.resource_name.clone())
+    });
+    let results = each.map(|(asked, _)| describe(ctx, &image, &request, asked));
     DescribeConfigsResponse::default().with_results(results.collect())
 }
 

@@ -6,7 +6,7 @@ use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, Gr
 use kafka_protocol::protocol::StrBytes;
 
 use super::authorized::{ALL_GROUP_OPERATIONS, NOT_ASKED};
-use super::{Context, text};
+use super::{Context, named_once, text};
 
 /// A group that does not exist is an error from this version on (KIP-1043).
 const NOT_FOUND: i16 = 6;
@@ -21,9 +21,15 @@ pub async fn handle(ctx: &Context, request: DescribeGroupsRequest) -> DescribeGr
         NOT_ASKED
     };
     let mut groups = Vec::with_capacity(request.groups.len());
-    for group_id in request.groups {
-        let found = describe(ctx, &group_id).await;
-        groups.push(answer(ctx.version, &group_id, found).with_authorized_operations(operations));
+    // Each group is answered once, so that the answer is not larger than all groups.
+    for (group_id, _) in named_once(&request.groups, |id| id.clone()) {
+        let found = describe(ctx, group_id).await;
+        let operations = if found.is_ok() || ctx.version < NOT_FOUND {
+            operations
+        } else {
+            NOT_ASKED
+        };
+        groups.push(answer(ctx.version, group_id, found).with_authorized_operations(operations));
     }
     DescribeGroupsResponse::default().with_groups(groups)
 }

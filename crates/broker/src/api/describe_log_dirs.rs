@@ -1,5 +1,6 @@
 //! DescribeLogDirs (key 35): sizes of partitions and of the disk (KIP-113, KIP-827).
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,20 +11,47 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse, TopicName};
 
 use super::{Context, text};
+use crate::net::reply::Outcome;
 use crate::partitions::HostedTopic;
+use crate::protocol::{ProtocolError, RawRequest, newer};
 use crate::state::BrokerState;
 
+/// Folders are said to be cordoned or not from this version on (KIP-1066).
+const CORDONED: i16 = 5;
+
 /// Answers DescribeLogDirs.
-pub async fn handle(ctx: &Context, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {
+///
+/// # Errors
+/// [`ProtocolError`] for a malformed request.
+pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    let request: DescribeLogDirsRequest = raw.decode()?;
     let result = ctx.blocking(move |state| describe(state, &request)).await;
-    DescribeLogDirsResponse::default().with_results(vec![result])
+    let response = DescribeLogDirsResponse::default().with_results(vec![result]);
+    let reply = if raw.version >= CORDONED {
+        newer::describe_log_dirs_reply(raw, &response)
+    } else {
+        raw.reply(&response)
+    };
+    Ok(Outcome::Ready(reply?))
 }
 
 fn describe(state: &BrokerState, request: &DescribeLogDirsRequest) -> DescribeLogDirsResult {
     let dir = &state.config.data_dir;
     let mut hosted = state.partitions.topics();
     hosted.sort_by(|a, b| a.name.cmp(&b.name));
-    let topics = hosted.iter().filter_map(|topic| described(request, topic));
+    // By name first: many topics times many questions would take long.
+    let asked = request.topics.as_ref().map(|topics| {
+        let mut by_name: HashMap<&str, HashSet<i32>> = HashMap::new();
+        for topic in topics {
+            let indexes = by_name.entry(&topic.topic).or_default();
+            indexes.extend(&topic.partitions);
+        }
+        by_name
+    });
+    let topics = hosted.iter().filter_map(|topic| match &asked {
+        None => described(None, topic),
+        Some(asked) => described(Some(asked.get(&*topic.name)?), topic),
+    });
     let (total_bytes, usable_bytes) = disk_space(dir);
     DescribeLogDirsResult::default()
         .with_log_dir(text(dir.display().to_string()))
@@ -34,24 +62,13 @@ fn describe(state: &BrokerState, request: &DescribeLogDirsRequest) -> DescribeLo
 
 /// The partitions of a topic that were asked for; `None` when none was.
 fn described(
-    request: &DescribeLogDirsRequest,
+    asked: Option<&HashSet<i32>>,
     topic: &Arc<HostedTopic>,
 ) -> Option<DescribeLogDirsTopic> {
-    let asked = request.topics.as_ref().map(|topics| {
-        topics
-            .iter()
-            .filter(|asked| *asked.topic.0 == *topic.name)
-            .flat_map(|asked| asked.partitions.iter())
-    });
-    let asked: Option<Vec<i32>> = asked.map(|indexes| indexes.copied().collect());
     let partitions: Vec<_> = topic
         .partitions
         .iter()
-        .filter(|partition| {
-            asked
-                .as_ref()
-                .is_none_or(|indexes| indexes.contains(&partition.index))
-        })
+        .filter(|partition| asked.is_none_or(|indexes| indexes.contains(&partition.index)))
         .filter_map(|partition| {
             let size = partition.log().ok()?.size_bytes();
             Some(

@@ -1,5 +1,7 @@
 //! DescribeProducers (key 61): the producers with state in a partition (KIP-664).
 
+use std::collections::HashSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_producers_response::{
@@ -13,10 +15,13 @@ use super::{Context, text};
 
 /// Answers DescribeProducers.
 pub async fn handle(ctx: &Context, request: DescribeProducersRequest) -> DescribeProducersResponse {
+    // Each partition is answered once, so that the answer is not larger than all producers.
+    let mut seen = HashSet::new();
     let answer = |topic: &TopicRequest| {
         let partitions = topic
             .partition_indexes
             .iter()
+            .filter(|index| seen.insert((topic.name.clone(), **index)))
             .map(|index| describe(ctx, &topic.name, *index));
         TopicResponse::default()
             .with_name(topic.name.clone())

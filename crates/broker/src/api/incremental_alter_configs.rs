@@ -9,7 +9,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::configs::resource;
+use super::configs::{change_each, check_named_once, null_value, resource};
 use super::{Context, text};
 use crate::state::BrokerState;
 use crate::topics::TopicError;
@@ -31,21 +31,30 @@ pub async fn handle(
     } = request;
     let responses = ctx
         .blocking(move |state| {
-            let answer = |asked: &AlterConfigsResource| {
-                let answer = AlterConfigsResourceResponse::default()
-                    .with_resource_type(asked.resource_type)
-                    .with_resource_name(asked.resource_name.clone());
-                match alter(state, asked, validate_only) {
-                    Ok(()) => answer,
-                    Err(error) => answer
-                        .with_error_code(error.code.code())
-                        .with_error_message(Some(text(&error.message))),
-                }
-            };
-            resources.iter().map(answer).collect()
+            change_each(
+                &resources,
+                |asked| (asked.resource_type, asked.resource_name.clone()),
+                |asked| alter(state, asked, validate_only),
+                answer,
+            )
         })
         .await;
     IncrementalAlterConfigsResponse::default().with_responses(responses)
+}
+
+fn answer(
+    asked: &AlterConfigsResource,
+    changed: Result<(), TopicError>,
+) -> AlterConfigsResourceResponse {
+    let answer = AlterConfigsResourceResponse::default()
+        .with_resource_type(asked.resource_type)
+        .with_resource_name(asked.resource_name.clone());
+    match changed {
+        Ok(()) => answer.with_error_message(None),
+        Err(error) => answer
+            .with_error_code(error.code.code())
+            .with_error_message(Some(text(&error.message))),
+    }
 }
 
 fn alter(
@@ -54,19 +63,10 @@ fn alter(
     validate_only: bool,
 ) -> Result<(), TopicError> {
     let resource = resource(asked.resource_type, &asked.resource_name)?;
+    check_named_once(asked.configs.iter().map(|config| &*config.name))?;
     let image = state.image();
     let mut changes = Vec::with_capacity(asked.configs.len());
     for config in &asked.configs {
-        if asked
-            .configs
-            .iter()
-            .filter(|other| other.name == config.name)
-            .count()
-            > 1
-        {
-            let message = format!("Error due to duplicate config keys: {}", config.name);
-            return Err(TopicError::new(ResponseError::InvalidRequest, message));
-        }
         changes.push((
             config.name.to_string(),
             new_value(state, &image, &resource, config)?,
@@ -83,18 +83,14 @@ fn new_value(
     config: &AlterableConfig,
 ) -> Result<Option<String>, TopicError> {
     let given = || {
-        config.value.as_deref().map(str::to_owned).ok_or_else(|| {
-            TopicError::new(
-                ResponseError::InvalidRequest,
-                format!("Null value not supported for : {}", config.name),
-            )
-        })
+        let value = config.value.as_deref().map(str::to_owned);
+        value.ok_or_else(|| null_value(&config.name))
     };
     match config.config_operation {
         SET => given().map(Some),
         DELETE => Ok(None),
         APPEND => {
-            let mut words = list(state, image, resource, &config.name)?;
+            let mut words = list(state, image, resource, &config.name, "APPEND")?;
             for word in split_list(&given()?) {
                 if !words.iter().any(|have| have == word) {
                     words.push(word.to_owned());
@@ -103,7 +99,7 @@ fn new_value(
             Ok(Some(words.join(",")))
         }
         SUBTRACT => {
-            let mut words = list(state, image, resource, &config.name)?;
+            let mut words = list(state, image, resource, &config.name, "SUBTRACT")?;
             let given = given()?;
             words.retain(|word| !split_list(&given).any(|gone| gone == word));
             Ok(Some(words.join(",")))
@@ -121,6 +117,7 @@ fn list(
     image: &MetadataImage,
     resource: &ConfigResource,
     name: &str,
+    operation: &str,
 ) -> Result<Vec<String>, TopicError> {
     let def: Option<&'static ConfigDef> = match resource {
         ConfigResource::Topic(_) => topic::find(name),
@@ -133,7 +130,7 @@ fn list(
         )
     })?;
     if def.kind != ConfigKind::List {
-        let message = format!("Config value append is not allowed for config key: {name}");
+        let message = format!("Can't {operation} to key {name} because its type is not LIST.");
         return Err(TopicError::new(ResponseError::InvalidConfig, message));
     }
     let resolved = match resource {

@@ -20,6 +20,9 @@ pub async fn handle(ctx: &Context, request: InitProducerIdRequest) -> InitProduc
         // Transactions are not offered: an error that clients take as final.
         return refuse(ResponseError::TransactionalIdAuthorizationFailed);
     }
+    if (request.producer_id.0 == -1) != (request.producer_epoch == -1) {
+        return refuse(ResponseError::InvalidRequest);
+    }
     match ctx.state.producer_ids.next() {
         Some(id) => answer(id),
         None => match ctx

@@ -7,7 +7,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 
-use super::Context;
+use super::{Context, named_once};
 use crate::error::storage_error_code;
 use crate::state::BrokerState;
 
@@ -16,6 +16,18 @@ const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// The version that came with a special timestamp.
+fn since(timestamp: i64) -> i16 {
+    match timestamp {
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
+        _ => 0,
+    }
+}
 
 /// What was found: timestamp, offset, leader epoch.
 struct Found {
@@ -49,10 +61,16 @@ pub async fn handle(ctx: &Context, request: ListOffsetsRequest) -> ListOffsetsRe
 
 fn answer(state: &BrokerState, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|asked| {
+        let once = named_once(&topic.partitions, |asked| asked.partition_index);
+        let partitions = once.map(|(asked, repeated)| {
             let slot =
                 ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
-            match find(state, &topic.name, asked) {
+            let found = if repeated {
+                Err(ResponseError::InvalidRequest)
+            } else {
+                find(state, version, &topic.name, asked)
+            };
+            match found {
                 Ok(found) => slot
                     .with_timestamp(found.timestamp)
                     .with_offset(found.offset)
@@ -74,6 +92,7 @@ fn answer(state: &BrokerState, version: i16, request: ListOffsetsRequest) -> Lis
 
 fn find(
     state: &BrokerState,
+    version: i16,
     topic: &TopicName,
     asked: &ListOffsetsPartition,
 ) -> Result<Found, ResponseError> {
@@ -82,6 +101,9 @@ fn find(
         .partition(topic, asked.partition_index)
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
+    if version < since(asked.timestamp) {
+        return Err(ResponseError::UnsupportedVersion);
+    }
     let log = partition.log()?;
     let epoch_at = |offset| {
         log.epoch_at(offset)
@@ -113,8 +135,8 @@ fn find(
                 offset: found.offset,
                 epoch: found.leader_epoch,
             })),
-        // Nothing is tiered.
-        LATEST_TIERED => Ok(NOTHING),
+        // Nothing is tiered, and nothing will be.
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         timestamp if timestamp >= 0 => {
             let found = log.offset_for_timestamp(timestamp).map_err(storage)?;
             Ok(found.map_or(NOTHING, |found| Found {

@@ -9,8 +9,8 @@ use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse, Topi
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::Context;
 use super::authorized::{ALL_CLUSTER_OPERATIONS, ALL_TOPIC_OPERATIONS, NOT_ASKED};
+use super::{Context, named_once};
 use crate::topics::{self, NewTopic};
 use dlog_metadata::{MetadataImage, TopicImage};
 
@@ -24,7 +24,7 @@ pub async fn handle(ctx: &Context, request: MetadataRequest) -> MetadataResponse
             push_all(ctx, &request, &mut answers);
         }
         Some(topics) => {
-            for topic in topics {
+            for (topic, _) in named_once(topics, |topic| (topic.name.clone(), topic.topic_id)) {
                 answers.push(answer(ctx, &request, topic).await);
             }
         }

@@ -35,6 +35,7 @@ pub mod offset_delete;
 pub mod offset_fetch;
 pub mod sync_group;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::ApiKey;
@@ -48,6 +49,22 @@ use crate::state::BrokerState;
 /// Text for a response.
 fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
+}
+
+/// The elements of a request in their order, each name once, and whether it was there more often.
+fn named_once<'a, T, N: Eq + std::hash::Hash + Clone + 'a>(
+    elements: &'a [T],
+    name: impl Fn(&T) -> N + 'a,
+) -> impl Iterator<Item = (&'a T, bool)> {
+    let mut counts: HashMap<N, usize> = HashMap::with_capacity(elements.len());
+    for element in elements {
+        *counts.entry(name(element)).or_default() += 1;
+    }
+    // A name is taken out with its first element.
+    elements.iter().filter_map(move |element| {
+        let count = counts.remove(&name(element))?;
+        Some((element, count > 1))
+    })
 }
 
 /// What a handler knows besides its request.
@@ -104,14 +121,14 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::InitProducerId => answer!(ctx, raw, init_producer_id::handle),
         ApiKey::OffsetForLeaderEpoch => answer!(ctx, raw, offset_for_leader_epoch::handle),
         ApiKey::DescribeCluster => answer!(ctx, raw, describe_cluster::handle),
-        ApiKey::ApiVersions => answer!(ctx, raw, api_versions::handle),
+        ApiKey::ApiVersions => Box::pin(api_versions::handle(ctx, raw)).await,
         ApiKey::Metadata => answer!(ctx, raw, metadata::handle),
         ApiKey::CreateTopics => answer!(ctx, raw, create_topics::handle),
         ApiKey::DeleteTopics => answer!(ctx, raw, delete_topics::handle),
         ApiKey::DeleteRecords => answer!(ctx, raw, delete_records::handle),
         ApiKey::DescribeConfigs => answer!(ctx, raw, describe_configs::handle),
         ApiKey::AlterConfigs => answer!(ctx, raw, alter_configs::handle),
-        ApiKey::DescribeLogDirs => answer!(ctx, raw, describe_log_dirs::handle),
+        ApiKey::DescribeLogDirs => Box::pin(describe_log_dirs::handle(ctx, raw)).await,
         ApiKey::CreatePartitions => answer!(ctx, raw, create_partitions::handle),
         ApiKey::IncrementalAlterConfigs => answer!(ctx, raw, incremental_alter_configs::handle),
         ApiKey::ListPartitionReassignments => {
@@ -119,15 +136,15 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         }
         ApiKey::DescribeProducers => answer!(ctx, raw, describe_producers::handle),
         ApiKey::DescribeTopicPartitions => answer!(ctx, raw, describe_topic_partitions::handle),
-        ApiKey::OffsetCommit => answer!(ctx, raw, offset_commit::handle),
-        ApiKey::OffsetFetch => answer!(ctx, raw, offset_fetch::handle),
+        ApiKey::OffsetCommit => Box::pin(offset_commit::handle(ctx, raw)).await,
+        ApiKey::OffsetFetch => Box::pin(offset_fetch::handle(ctx, raw)).await,
         ApiKey::JoinGroup => answer!(ctx, raw, join_group::handle),
         ApiKey::Heartbeat => answer!(ctx, raw, heartbeat::handle),
         ApiKey::LeaveGroup => answer!(ctx, raw, leave_group::handle),
         ApiKey::SyncGroup => answer!(ctx, raw, sync_group::handle),
         ApiKey::DescribeGroups => answer!(ctx, raw, describe_groups::handle),
         ApiKey::ListGroups => answer!(ctx, raw, list_groups::handle),
-        ApiKey::DeleteGroups => answer!(ctx, raw, delete_groups::handle),
+        ApiKey::DeleteGroups => Box::pin(delete_groups::handle(ctx, raw)).await,
         ApiKey::OffsetDelete => answer!(ctx, raw, offset_delete::handle),
         other => Err(ProtocolError::UnknownApi(other as i16)),
     }

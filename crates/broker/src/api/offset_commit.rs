@@ -8,25 +8,74 @@ use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
-use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
+use uuid::Uuid;
 
-use super::Context;
+use super::{Context, text};
+use crate::net::reply::Outcome;
+use crate::protocol::{ProtocolError, RawRequest, newer};
 
 /// Clients know that a group may not exist from this version on (KIP-848).
 const GROUP_ID_NOT_FOUND: i16 = 9;
+
+/// Topics are named by id from this version on (KIP-848).
+const TOPIC_IDS: i16 = 10;
 
 /// Error codes by topic and partition.
 type Codes = HashMap<(String, i32), i16>;
 
 /// Answers OffsetCommit.
-pub async fn handle(ctx: &Context, request: OffsetCommitRequest) -> OffsetCommitResponse {
+///
+/// # Errors
+/// [`ProtocolError`] for a malformed request.
+pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    let reply = if raw.version >= TOPIC_IDS {
+        let (request, ids) = newer::offset_commit_request(raw)?;
+        let response = answer_by_id(ctx, request, &ids).await;
+        newer::offset_commit_reply(raw, &response, &ids)?
+    } else {
+        raw.reply(&answer(ctx, &raw.decode()?).await)?
+    };
+    Ok(Outcome::Ready(reply))
+}
+
+/// Gives the topics their names; those that do not exist are answered here, in their places.
+async fn answer_by_id(
+    ctx: &Context,
+    mut request: OffsetCommitRequest,
+    ids: &[Uuid],
+) -> OffsetCommitResponse {
+    let image = ctx.state.image();
+    let mut known = Vec::with_capacity(ids.len());
+    let mut slots = Vec::with_capacity(ids.len());
+    for (mut topic, id) in request.topics.into_iter().zip(ids) {
+        match image.topic_by_id(*id) {
+            Some(found) => {
+                topic.name = TopicName(text(&*found.name));
+                known.push(topic);
+                slots.push(None);
+            }
+            None => slots.push(Some(result(&topic, |_| {
+                ResponseError::UnknownTopicId.code()
+            }))),
+        }
+    }
+    request.topics = known;
+    let mut answered = answer(ctx, &request).await.topics.into_iter();
+    let topics = slots
+        .into_iter()
+        .filter_map(|slot| slot.or_else(|| answered.next()));
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+async fn answer(ctx: &Context, request: &OffsetCommitRequest) -> OffsetCommitResponse {
     let mut codes = Codes::new();
     let topics: Vec<CommitTopic> = request
         .topics
         .iter()
         .map(|topic| known_partitions(ctx, topic, &mut codes))
         .collect();
-    let otherwise = match commit(ctx, &request, topics).await {
+    let otherwise = match commit(ctx, request, topics).await {
         Ok(results) => {
             for topic in results {
                 for (partition, error) in topic.partitions {
@@ -40,10 +89,12 @@ pub async fn handle(ctx: &Context, request: OffsetCommitRequest) -> OffsetCommit
         }
         Err(error) => error.code(),
     };
-    let answers = request
-        .topics
-        .iter()
-        .map(|topic| answer(topic, &codes, otherwise));
+    let answers = request.topics.iter().map(|topic| {
+        result(topic, |index| {
+            let code = codes.get(&(topic.name.to_string(), index)).copied();
+            code.unwrap_or(otherwise)
+        })
+    });
     OffsetCommitResponse::default().with_topics(answers.collect())
 }
 
@@ -54,9 +105,8 @@ fn known_partitions(
     codes: &mut Codes,
 ) -> CommitTopic {
     let image = ctx.state.image();
-    let count = image
-        .topic(&topic.name)
-        .map_or(0, |topic| topic.partitions.len());
+    let found = image.topic(&topic.name);
+    let count = found.map_or(0, |topic| topic.partitions.len());
     let mut partitions = Vec::with_capacity(topic.partitions.len());
     for partition in &topic.partitions {
         let index = partition.partition_index;
@@ -80,7 +130,7 @@ fn known_partitions(
     }
     CommitTopic {
         topic: topic.name.to_string(),
-        topic_id: uuid::Uuid::nil(),
+        topic_id: Uuid::nil(),
         partitions,
     }
 }
@@ -115,20 +165,14 @@ async fn commit(
     }
 }
 
-fn answer(
+fn result(
     topic: &OffsetCommitRequestTopic,
-    codes: &Codes,
-    otherwise: i16,
+    code: impl Fn(i32) -> i16,
 ) -> OffsetCommitResponseTopic {
     let partitions = topic.partitions.iter().map(|partition| {
-        let index = partition.partition_index;
-        let code = codes
-            .get(&(topic.name.to_string(), index))
-            .copied()
-            .unwrap_or(otherwise);
         OffsetCommitResponsePartition::default()
-            .with_partition_index(index)
-            .with_error_code(code)
+            .with_partition_index(partition.partition_index)
+            .with_error_code(code(partition.partition_index))
     });
     OffsetCommitResponseTopic::default()
         .with_name(topic.name.clone())

@@ -1,16 +1,23 @@
 //! OffsetFetch (key 9): committed offsets of one group, or from version 8 of several (KIP-709).
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use dlog_groups::{FetchedOffset, GroupError};
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
-use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use uuid::Uuid;
 
 use super::{Context, text};
+use crate::net::reply::Outcome;
+use crate::protocol::{ProtocolError, RawRequest, newer};
 
 /// Several groups in one request from this version on.
 const SEVERAL: i16 = 8;
@@ -22,12 +29,105 @@ const GROUP_ERROR: i16 = 2;
 /// Topics with their partitions; `None` asks for all.
 type Asked = Option<Vec<(String, Vec<i32>)>>;
 
+/// Topics are named by id from this version on (KIP-848).
+const TOPIC_IDS: i16 = 10;
+
 /// Answers OffsetFetch.
-pub async fn handle(ctx: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
+///
+/// # Errors
+/// [`ProtocolError`] for a malformed request.
+pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    let reply = if raw.version >= TOPIC_IDS {
+        let (request, ids) = newer::offset_fetch_request(raw)?;
+        let mut groups = Vec::with_capacity(request.groups.len());
+        let mut seen = HashSet::new();
+        for (group, ids) in request.groups.into_iter().zip(ids) {
+            groups.push(if asks_again(&mut seen, &group) {
+                (refused(&group), Vec::new())
+            } else {
+                answer_by_id(ctx, group, ids).await
+            });
+        }
+        newer::offset_fetch_reply(raw, &groups)?
+    } else {
+        raw.reply(&answer(ctx, raw.decode()?).await)?
+    };
+    Ok(Outcome::Ready(reply))
+}
+
+/// Whether all offsets of a group are asked for a second time: the answer must not grow with that.
+fn asks_again(seen: &mut HashSet<GroupId>, group: &OffsetFetchRequestGroup) -> bool {
+    group.topics.is_none() && !seen.insert(group.group_id.clone())
+}
+
+fn refused(group: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+    OffsetFetchResponseGroup::default()
+        .with_group_id(group.group_id.clone())
+        .with_error_code(ResponseError::InvalidRequest.code())
+}
+
+/// Gives the topics of a group their names, and those of the answer their ids.
+async fn answer_by_id(
+    ctx: &Context,
+    mut group: OffsetFetchRequestGroup,
+    ids: Vec<Uuid>,
+) -> (OffsetFetchResponseGroup, Vec<Uuid>) {
+    let image = ctx.state.image();
+    let Some(asked) = group.topics.take() else {
+        let mut answer = answer_group(ctx, &group).await;
+        // An offset of a topic that is gone has no id to be told by.
+        let id_of = |topic: &OffsetFetchResponseTopics| image.topic(&topic.name).map(|t| t.id);
+        answer.topics.retain(|topic| id_of(topic).is_some());
+        let ids = answer.topics.iter().filter_map(id_of).collect();
+        return (answer, ids);
+    };
+    let mut topics = Vec::with_capacity(asked.len());
+    for (mut topic, id) in asked.into_iter().zip(&ids) {
+        let found = image.topic_by_id(*id);
+        topic.name = TopicName(text(found.map_or("", |found| &*found.name)));
+        topics.push(topic);
+    }
+    let known = |topic: &&OffsetFetchRequestTopics| !topic.name.is_empty();
+    group.topics = Some(topics.iter().filter(known).cloned().collect());
+    let mut answer = answer_group(ctx, &group).await;
+    if answer.error_code != 0 {
+        return (answer, Vec::new());
+    }
+    let mut found: HashMap<(TopicName, i32), OffsetFetchResponsePartitions> = HashMap::new();
+    for topic in std::mem::take(&mut answer.topics) {
+        let name = topic.name;
+        let offsets = topic.partitions.into_iter();
+        found.extend(offsets.map(|offset| ((name.clone(), offset.partition_index), offset)));
+    }
+    answer.topics = topics
+        .iter()
+        .map(|topic| {
+            let partitions = topic.partition_indexes.iter().map(|&index| {
+                let offset = found.get(&(topic.name.clone(), index)).cloned();
+                offset.unwrap_or_else(|| {
+                    OffsetFetchResponsePartitions::default()
+                        .with_partition_index(index)
+                        .with_committed_offset(-1)
+                        .with_committed_leader_epoch(-1)
+                        .with_error_code(ResponseError::UnknownTopicId.code())
+                })
+            });
+            OffsetFetchResponseTopics::default().with_partitions(partitions.collect())
+        })
+        .collect();
+    (answer, ids)
+}
+
+async fn answer(ctx: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if ctx.version >= SEVERAL {
         let mut groups = Vec::with_capacity(request.groups.len());
+        let mut seen = HashSet::new();
         for group in &request.groups {
-            groups.push(answer_group(ctx, group).await);
+            groups.push(if asks_again(&mut seen, group) {
+                refused(group)
+            } else {
+                answer_group(ctx, group).await
+            });
         }
         return OffsetFetchResponse::default().with_groups(groups);
     }

@@ -46,11 +46,7 @@ fn find(
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
     partition.check_leader_epoch(asked.current_leader_epoch)?;
     let log = partition.log()?;
-    let current = partition.leader_epoch();
-    if asked.leader_epoch == current {
-        return Ok((current, log.acknowledged_end()));
-    }
-    Ok(log
-        .end_offset_for_epoch(asked.leader_epoch)
+    Ok(partition
+        .end_of_epoch(log, asked.leader_epoch)
         .unwrap_or((-1, -1)))
 }

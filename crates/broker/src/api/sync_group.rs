@@ -10,6 +10,12 @@ const PROTOCOL: i16 = 5;
 
 /// Answers SyncGroup.
 pub async fn handle(ctx: &Context, request: SyncGroupRequest) -> SyncGroupResponse {
+    if ctx.version >= PROTOCOL
+        && (request.protocol_type.is_none() || request.protocol_name.is_none())
+    {
+        let error = GroupError::InconsistentGroupProtocol;
+        return SyncGroupResponse::default().with_error_code(error.code());
+    }
     match sync(ctx, request).await {
         Ok(synced) => {
             let named = |value: Option<String>| value.filter(|_| ctx.version >= PROTOCOL).map(text);

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ConnectionInfo;
+use super::backlog::Backlog;
 use super::frame::{FrameBuffer, FrameError};
 use super::reply::Outcome;
 use super::writer;
@@ -62,6 +63,25 @@ pub enum Ended {
 pub(super) struct Queued {
     pub(super) outcome: Outcome,
     pub(super) timer: RequestTimer,
+    /// What it has in the backlog.
+    pub(super) held_bytes: usize,
+}
+
+impl Queued {
+    /// A reply, noted in the backlog.
+    fn new(outcome: Outcome, timer: RequestTimer, backlog: &Backlog) -> Box<Self> {
+        // What is pending answers a produce, in few bytes.
+        let held_bytes = match &outcome {
+            Outcome::Ready(reply) => reply.memory_bytes(),
+            _ => 0,
+        };
+        backlog.add(held_bytes);
+        Box::new(Self {
+            outcome,
+            timer,
+            held_bytes,
+        })
+    }
 }
 
 /// Serves a connection until it ends.
@@ -73,11 +93,19 @@ pub async fn serve(
 ) -> Ended {
     let (replies, queue) = mpsc::channel(usize::from(state.config.max_in_flight_requests.max(1)));
     let write_timeout = Duration::from_millis(state.config.write_timeout_ms);
-    let writing = writer::run(stream.clone(), queue, write_timeout, &state.metrics);
+    let backlog = Backlog::default();
+    let writing = writer::run(
+        stream.clone(),
+        queue,
+        write_timeout,
+        &backlog,
+        &state.metrics,
+    );
     let mut reading = Reading {
         state: &state,
         stream: &stream,
         info,
+        backlog: &backlog,
         buffer: FrameBuffer::default(),
         trusted: false,
     };
@@ -102,6 +130,7 @@ struct Reading<'a> {
     state: &'a Arc<BrokerState>,
     stream: &'a Arc<TcpStream>,
     info: Arc<ConnectionInfo>,
+    backlog: &'a Backlog,
     buffer: FrameBuffer,
     /// A valid request was seen: the full size limit holds.
     trusted: bool,
@@ -110,6 +139,13 @@ struct Reading<'a> {
 impl Reading<'_> {
     async fn run(&mut self, replies: mpsc::Sender<Box<Queued>>, stop: &CancellationToken) -> Ended {
         loop {
+            if self.backlog.is_full() {
+                // A client that never reads again ends by the timeout of the writing half.
+                tokio::select! {
+                    () = self.backlog.room() => {}
+                    () = stop.cancelled() => return Ended::Shutdown,
+                }
+            }
             let frame = match self.next_frame(stop).await {
                 Ok(frame) => frame,
                 Err(ended) => return ended,
@@ -160,12 +196,12 @@ impl Reading<'_> {
         };
         match outcome {
             Outcome::Silent => {
-                timer.finished(0, &[]);
+                self.state.metrics.finished(timer, &[]);
                 Ok(())
             }
             Outcome::Close => Err(Ended::SilentFailure),
             outcome => {
-                room.send(Box::new(Queued { outcome, timer }));
+                room.send(Queued::new(outcome, timer, self.backlog));
                 Ok(())
             }
         }
@@ -193,10 +229,7 @@ impl Reading<'_> {
         };
         let reply = api::api_versions::unsupported(i32::from_be_bytes([a, b, c, d]))?;
         let timer = self.state.metrics.request(ApiKey::ApiVersions, bytes_in);
-        let queued = Box::new(Queued {
-            outcome: Outcome::Ready(reply),
-            timer,
-        });
+        let queued = Queued::new(Outcome::Ready(reply), timer, self.backlog);
         replies.send(queued).await.map_err(|_| Ended::ByPeer)
     }
 

@@ -3,6 +3,7 @@
 //! One task per connection reads, handles and writes: `connection` owns the loop, `frame` the receive
 //! buffer, `writer` the way out, `reply` what is sent.
 
+mod backlog;
 pub mod connection;
 pub mod frame;
 pub mod listener;

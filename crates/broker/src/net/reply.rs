@@ -61,6 +61,15 @@ impl Reply {
         self.parts.iter().map(Part::len).sum()
     }
 
+    /// Bytes that are in memory, not in files.
+    pub fn memory_bytes(&self) -> usize {
+        let bytes = |part: &Part| match part {
+            Part::Bytes(bytes) => bytes.len(),
+            Part::File { .. } => 0,
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()

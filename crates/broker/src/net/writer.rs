@@ -18,6 +18,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::backlog::Backlog;
 use super::connection::Queued;
 use super::reply::{Outcome, Part, Reply};
 use crate::metrics::{Metrics, RequestTimer};
@@ -53,6 +54,7 @@ pub(super) async fn run(
     stream: Arc<TcpStream>,
     mut queue: mpsc::Receiver<Box<Queued>>,
     timeout: Duration,
+    backlog: &Backlog,
     metrics: &Metrics,
 ) -> Result<(), WriteError> {
     let mut writer = Writer {
@@ -70,7 +72,11 @@ pub(super) async fn run(
         let Some(next) = next else {
             return Ok(());
         };
-        let Queued { outcome, timer } = *next;
+        let Queued {
+            outcome,
+            timer,
+            mut held_bytes,
+        } = *next;
         let reply = match outcome {
             Outcome::Ready(reply) => reply,
             Outcome::Pending(pending) => pending.await,
@@ -86,6 +92,7 @@ pub(super) async fn run(
             match ready_now(&mut queued.outcome).await {
                 Some(reply) => {
                     gathered += reply.len();
+                    held_bytes += queued.held_bytes;
                     written.push((queued.timer, reply));
                 }
                 None => waiting = Some(queued),
@@ -95,9 +102,10 @@ pub(super) async fn run(
             writer.parts.extend(reply.parts.drain(..));
         }
         writer.write_all().await?;
+        backlog.take(held_bytes);
         metrics.bytes_out(gathered);
         for (timer, reply) in written.drain(..) {
-            timer.finished(gathered, &reply.errors);
+            metrics.finished(timer, &reply.errors);
         }
     }
 }

@@ -119,6 +119,15 @@ impl Partition {
         }
     }
 
+    /// The largest epoch at or below `epoch` and where its records end; `None` when this log cannot know.
+    pub fn end_of_epoch(&self, log: &Log, epoch: i32) -> Option<(i32, i64)> {
+        if epoch == self.leader_epoch() {
+            // Also when this leader has not written yet.
+            return Some((epoch, log.acknowledged_end()));
+        }
+        log.end_offset_for_epoch(epoch)
+    }
+
     /// Wakes all waiting fetches: there is more to read, or the partition is gone.
     pub fn wake(&self) {
         if !self.has_waiters.load(Ordering::SeqCst) {

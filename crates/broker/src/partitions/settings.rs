@@ -13,6 +13,8 @@ use dlog_storage::{CleanupPolicy, FlushPolicy, LogConfig};
 pub struct TopicSettings {
     /// Largest batch accepted, in bytes.
     pub max_message_bytes: usize,
+    /// Largest size that a batch may decompress to, in bytes.
+    pub max_decompressed_bytes: usize,
     /// Codec that batches are stored in; `None` keeps the producer's.
     pub compression: Option<Compression>,
     /// Level for that codec; `None` is the codec's default.
@@ -92,6 +94,10 @@ impl TopicSettings {
         Self {
             max_message_bytes: usize::try_from(values.number("max.message.bytes", 1_048_588))
                 .unwrap_or(0),
+            max_decompressed_bytes: usize::try_from(
+                values.number("max.decompressed.message.bytes", 256 << 20),
+            )
+            .unwrap_or(0),
             compression,
             compression_level: level
                 .and_then(|l| i32::try_from(l).ok())

@@ -1,15 +1,18 @@
 //! The protocol between the frame and the typed request: which versions are served, whether the bytes
 //! have the shape of the request they claim to be, and encoding.
 
+pub mod codes;
+pub mod newer;
 pub mod served;
 pub mod shape;
 pub(crate) mod shape_table;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request};
 
 use crate::net::reply::Reply;
+use codes::ErrorCodes;
 
 /// Why a connection is closed without an answer: the peer does not speak Kafka as it claims to.
 #[derive(Debug, thiserror::Error)]
@@ -85,24 +88,30 @@ pub fn parse_request(mut frame: Bytes) -> Result<RawRequest, ProtocolError> {
 }
 
 impl RawRequest {
-    /// Decodes the body.
+    /// Decodes the body. A version that the decoder does not know is read as the newest one it knows:
+    /// [`newer`] has those whose layout differs.
     ///
     /// # Errors
     /// [`ProtocolError::Malformed`].
     pub fn decode<R: Request>(&self) -> Result<R, ProtocolError> {
         let mut body = self.body.clone();
-        R::decode(&mut body, self.version).map_err(|e| self.malformed(e.to_string()))
+        let version = self.version.min(R::VERSIONS.max);
+        R::decode(&mut body, version).map_err(|e| self.malformed(e.to_string()))
     }
 
-    /// Encodes the response with its header and length prefix.
+    /// Encodes the response with its header and length prefix; a version that the encoder does not know
+    /// as with [`Self::decode`].
     ///
     /// # Errors
     /// [`ProtocolError::Encoding`].
-    pub fn reply<T: Encodable + HeaderVersion>(
+    pub fn reply<T: Encodable + HeaderVersion + Message + ErrorCodes>(
         &self,
         response: &T,
     ) -> Result<Reply, ProtocolError> {
-        encode_reply(self.api, self.version, self.correlation_id, response)
+        let version = self.version.min(T::VERSIONS.max);
+        let mut reply = encode_reply(self.api, version, self.correlation_id, response)?;
+        reply.errors = response.error_codes();
+        Ok(reply)
     }
 
     /// The error for a body that does not fit its shape.

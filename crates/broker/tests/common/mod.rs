@@ -130,6 +130,27 @@ impl Client {
         response
     }
 
+    /// Sends a flexible request whose body is given, and returns the body of the response. For versions
+    /// that `kafka-protocol` does not know. `header` is the version of the response's header.
+    pub async fn call_raw(&mut self, api: ApiKey, version: i16, header: i16, body: &[u8]) -> Bytes {
+        self.correlation_id += 1;
+        let mut frame = BytesMut::new();
+        frame.put_u32(body.len() as u32 + 15);
+        frame.put_i16(api as i16);
+        frame.put_i16(version);
+        frame.put_i32(self.correlation_id);
+        frame.put_i16(4);
+        frame.put_slice(b"test\0");
+        frame.put_slice(body);
+        self.stream.write_all(&frame).await.unwrap();
+        let mut frame = self.receive_frame().await.unwrap();
+        assert_eq!(frame.get_i32(), self.correlation_id);
+        if header > 0 {
+            assert_eq!(frame.get_u8(), 0, "tagged fields of the header");
+        }
+        frame
+    }
+
     pub async fn call<R: Request>(&mut self, version: i16, request: &R) -> R::Response {
         let id = self.send(version, request).await;
         self.receive::<R>(version, id).await

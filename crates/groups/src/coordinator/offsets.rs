@@ -175,7 +175,7 @@ impl GroupCoordinator {
         &self,
         request: &OffsetDelete,
     ) -> Result<(Vec<TopicResult>, Vec<OffsetChange>), GroupError> {
-        self.check_request(&request.group_id)?;
+        self.check_member_request(&request.group_id)?;
         let group = self.groups.get(request.group_id.as_str());
         let group = group.filter(|group| group.state != GroupState::Dead);
         let group = group.ok_or(GroupError::GroupIdNotFound)?;

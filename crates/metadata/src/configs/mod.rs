@@ -47,7 +47,7 @@ pub enum Check {
     Fraction,
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// A list of these words without repetition.
+    /// A list of these words without repetition; it may be empty.
     ListOf(&'static [&'static str]),
     /// Decided by a function, which says what is wrong.
     By(fn(&str) -> Result<(), String>),
@@ -95,7 +95,7 @@ pub enum ConfigError {
     #[error("Unknown broker config name: {0}")]
     UnknownBrokerConfig(String),
     /// The setting cannot be changed while the server runs.
-    #[error("Cannot update these configs dynamically: Set({0})")]
+    #[error("Cannot update these configs dynamically: [{0}]")]
     ReadOnly(String),
     /// The value has the wrong type or range.
     #[error("Invalid value {value} for configuration {name}: {reason}")]
@@ -131,7 +131,10 @@ impl ConfigDef {
         let value = value.trim();
         match self.kind {
             ConfigKind::Boolean => match value.to_ascii_lowercase().as_str() {
-                "true" | "false" => Ok(()),
+                word @ ("true" | "false") => match self.check {
+                    Check::By(judge) => judge(word),
+                    _ => Ok(()),
+                },
                 _ => Err("Expected value to be either true or false".to_owned()),
             },
             ConfigKind::Short => {
@@ -191,11 +194,7 @@ impl ConfigDef {
                     }
                     seen.push(word);
                 }
-                if seen.is_empty() {
-                    Err("must not be empty".to_owned())
-                } else {
-                    Ok(())
-                }
+                Ok(())
             }
             Check::By(judge) => judge(value),
             _ => Ok(()),

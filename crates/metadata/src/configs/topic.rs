@@ -86,6 +86,14 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
         "What an acknowledgement promises: always (on the disk), messages:N, interval:Tms, os; default follows flush.messages and flush.ms where they are set and the server's log.flush otherwise.",
     ),
     def(
+        "errors.deadletterqueue.group.enable",
+        Boolean,
+        "false",
+        Check::By(no_share_groups),
+        None,
+        "Whether share groups may put records that they cannot handle into this topic.",
+    ),
+    def(
         "file.delete.delay.ms",
         Long,
         "60000",
@@ -158,6 +166,14 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
         "Longest time a record may stay uncompacted, in ms.",
     ),
     def(
+        "max.decompressed.message.bytes",
+        Int,
+        "268435456",
+        Check::Between(1, 268_435_456),
+        None,
+        "Largest size that a record batch may decompress to where the server looks inside, in bytes.",
+    ),
+    def(
         "max.message.bytes",
         Int,
         "1048588",
@@ -222,7 +238,23 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
         "Whether segments are preallocated when they are made.",
     ),
     def(
-        "remote.copy.disable",
+        "remote.copy.lag.bytes",
+        Long,
+        "-1",
+        Check::AtLeast(-1),
+        None,
+        "Bytes of a tiered partition that may wait for being copied to remote storage; -1 is no limit.",
+    ),
+    def(
+        "remote.copy.lag.ms",
+        Long,
+        "0",
+        Check::AtLeast(-1),
+        None,
+        "Time that a sealed segment of a tiered topic may wait for being copied, in ms.",
+    ),
+    def(
+        "remote.log.copy.disable",
         Boolean,
         "false",
         Check::Any,
@@ -320,7 +352,14 @@ fn flush_policy(value: &str) -> Result<(), std::string::String> {
 fn not_yet_tiered(value: &str) -> Result<(), std::string::String> {
     match value {
         "false" => Ok(()),
-        _ => Err("Tiered Storage functionality is disabled in the broker".to_owned()),
+        _ => Err("Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage.".to_owned()),
+    }
+}
+
+fn no_share_groups(value: &str) -> Result<(), std::string::String> {
+    match value {
+        "false" => Ok(()),
+        _ => Err("This server does not offer share groups".to_owned()),
     }
 }
 

@@ -337,7 +337,8 @@ impl LogCore {
         self.writer.lock().epochs.latest().map(|start| start.epoch)
     }
 
-    /// The largest epoch at or below `epoch`, and the first offset that is not part of it.
+    /// The largest epoch at or below `epoch`, and the first offset that is not part of it; `None` when
+    /// the log knows no epoch as new as that.
     pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
         let writer = self.writer.lock();
         writer.epochs.end_offset(epoch, writer.next_offset)

@@ -88,11 +88,14 @@ impl Target {
         partition.check_leader_epoch(wanted.current_leader_epoch)?;
         let log = partition.log()?;
         if wanted.last_fetched_epoch >= 0 {
-            let (epoch, end) = log
-                .end_offset_for_epoch(wanted.last_fetched_epoch)
-                .unwrap_or((-1, -1));
+            let (epoch, end) = partition
+                .end_of_epoch(log, wanted.last_fetched_epoch)
+                .ok_or(ResponseError::OffsetOutOfRange)?;
             if epoch < wanted.last_fetched_epoch || end < wanted.offset {
                 looked.diverging = Some((epoch, end));
+                looked.high_watermark = log.acknowledged_end();
+                looked.log_start = log.log_start_offset();
+                return Ok(());
             }
         }
         let limit = wanted.max_bytes.min(max_bytes);
@@ -105,7 +108,7 @@ impl Target {
         // Looked at after the records, so that it is never behind them.
         looked.high_watermark = log.acknowledged_end();
         looked.log_start = log.log_start_offset();
-        if looked.diverging.is_none() && fits(&slice, limit, is_first) {
+        if fits(&slice, limit, is_first) {
             looked.records = slice.bytes;
         }
         Ok(())

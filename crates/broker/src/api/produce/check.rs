@@ -8,9 +8,6 @@ use kafka_protocol::ResponseError;
 
 use crate::partitions::TopicSettings;
 
-/// A record batch may decompress to at most this many bytes when the broker has to look inside.
-const MAX_UNCOMPRESSED_BYTES: usize = 256 << 20;
-
 /// Position of the magic byte, in old message formats too.
 const MAGIC_POSITION: usize = 16;
 
@@ -183,7 +180,7 @@ fn check_inside(batch: &Batch, settings: &TopicSettings, now_ms: i64) -> Result<
         return Ok(());
     }
     let rules = DeepRules {
-        max_uncompressed_bytes: MAX_UNCOMPRESSED_BYTES,
+        max_uncompressed_bytes: settings.max_decompressed_bytes,
         require_keys: settings.log.cleanup.compact,
         timestamps_ms: (bounded && by_producer).then(|| {
             now_ms.saturating_sub(settings.timestamp_before_max_ms)
@@ -205,7 +202,7 @@ fn recompressed(
         level: settings.compression_level,
         log_append_time_ms: (settings.timestamp_type == TimestampType::LogAppendTime)
             .then_some(now_ms),
-        max_uncompressed_bytes: MAX_UNCOMPRESSED_BYTES,
+        max_uncompressed_bytes: settings.max_decompressed_bytes,
     };
     let bytes = recompress_with(batch, &how)?;
     if bytes.len() > settings.max_message_bytes {

@@ -226,17 +226,8 @@ impl Appending<'_> {
             .partition(data.index)
             .ok_or(ResponseError::UnknownTopicOrPartition)?;
         let settings = topic.settings.load();
-        // This node is the only replica there is.
-        if self.acks == -1 && settings.min_insync_replicas > 1 {
-            let message = format!(
-                "The size of the current ISR Set({}) is insufficient to satisfy the min.isr requirement of {} for partition {}-{}",
-                self.ctx.state.node_id(),
-                settings.min_insync_replicas,
-                topic.name,
-                data.index
-            );
-            return Err(Refusal::new(ResponseError::NotEnoughReplicas, message));
-        }
+        // No look at min.insync.replicas: as in Kafka a topic asks for no more replicas than it has, and
+        // this node is the only one.
         let checking = || check::check(data.records, self.ctx.version, &settings, self.now_ms);
         let batch = if check::looks_inside(&settings) {
             without_holding_up_others(checking)

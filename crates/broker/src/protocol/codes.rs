@@ -1,0 +1,70 @@
+//! The error codes in a response, wherever its API has them: what the metrics count.
+
+use kafka_protocol::messages::*;
+
+/// A response whose error codes can be listed.
+pub trait ErrorCodes {
+    /// Every error code in the response, 0 left out.
+    fn error_codes(&self) -> Vec<i16>;
+}
+
+/// `Response => |response| codes`: an iterator over all codes.
+macro_rules! error_codes {
+    ($($response:ty => |$name:ident| $codes:expr;)*) => {$(
+        impl ErrorCodes for $response {
+            fn error_codes(&self) -> Vec<i16> {
+                let $name = self;
+                $codes.into_iter().filter(|&code| code != 0).collect()
+            }
+        }
+    )*};
+}
+
+error_codes! {
+    AlterConfigsResponse => |r| r.responses.iter().map(|r| r.error_code);
+    ApiVersionsResponse => |r| [r.error_code];
+    CreatePartitionsResponse => |r| r.results.iter().map(|r| r.error_code);
+    CreateTopicsResponse => |r| r.topics.iter().map(|t| t.error_code);
+    DeleteGroupsResponse => |r| r.results.iter().map(|r| r.error_code);
+    DeleteRecordsResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    DeleteTopicsResponse => |r| r.responses.iter().map(|r| r.error_code);
+    DescribeClusterResponse => |r| [r.error_code];
+    DescribeConfigsResponse => |r| r.results.iter().map(|r| r.error_code);
+    DescribeGroupsResponse => |r| r.groups.iter().map(|g| g.error_code);
+    DescribeLogDirsResponse => |r| r.results.iter().map(|r| r.error_code);
+    DescribeProducersResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    DescribeTopicPartitionsResponse => |r| r.topics.iter().flat_map(|topic| {
+        std::iter::once(topic.error_code).chain(topic.partitions.iter().map(|p| p.error_code))
+    });
+    FindCoordinatorResponse => |r| {
+        std::iter::once(r.error_code).chain(r.coordinators.iter().map(|c| c.error_code))
+    };
+    HeartbeatResponse => |r| [r.error_code];
+    IncrementalAlterConfigsResponse => |r| r.responses.iter().map(|r| r.error_code);
+    InitProducerIdResponse => |r| [r.error_code];
+    JoinGroupResponse => |r| [r.error_code];
+    LeaveGroupResponse => |r| {
+        std::iter::once(r.error_code).chain(r.members.iter().map(|m| m.error_code))
+    };
+    ListGroupsResponse => |r| [r.error_code];
+    ListOffsetsResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    ListPartitionReassignmentsResponse => |r| [r.error_code];
+    MetadataResponse => |r| r.topics.iter().flat_map(|topic| {
+        std::iter::once(topic.error_code).chain(topic.partitions.iter().map(|p| p.error_code))
+    });
+    OffsetCommitResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    OffsetDeleteResponse => |r| {
+        let partitions = r.topics.iter().flat_map(|t| &t.partitions);
+        std::iter::once(r.error_code).chain(partitions.map(|p| p.error_code))
+    };
+    OffsetFetchResponse => |r| {
+        let before = r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+        let groups = r.groups.iter().flat_map(|group| {
+            let partitions = group.topics.iter().flat_map(|t| &t.partitions);
+            std::iter::once(group.error_code).chain(partitions.map(|p| p.error_code))
+        });
+        std::iter::once(r.error_code).chain(before).chain(groups)
+    };
+    OffsetForLeaderEpochResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    SyncGroupResponse => |r| [r.error_code];
+}
