@@ -172,7 +172,7 @@ const FIXED_RATE: [(&str, Shape, u32); 2] = [
 ];
 
 /// Records that the Java clients send and read in a run.
-const JAVA_RECORDS: u64 = 2_000_000;
+const JAVA_RECORDS: u64 = 1_000_000;
 
 impl Run<'_> {
     fn start(&self, kind: Kind) -> Result<Broker> {
@@ -269,8 +269,8 @@ impl Run<'_> {
         let variant = (broker.kind, Durability::Os);
         let shape = THROUGHPUT[1].1;
         brokers.create_topic(broker, "read", Durability::Os)?;
-        let rate = u32::try_from(JAVA_RECORDS / 10)?;
-        let time = Duration::from_secs(11);
+        let rate = u32::try_from(JAVA_RECORDS / 5)?;
+        let time = Duration::from_secs(6);
         load::produce(brokers, broker, "read", shape, Some(rate), time)?;
         machine::settle()?;
         let mut add = |name: &str, sample: Sample| {
