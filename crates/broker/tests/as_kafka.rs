@@ -452,3 +452,33 @@ async fn answers_do_not_grow_with_repeated_questions() {
     let codes: Vec<_> = answer.groups.iter().map(|group| group.error_code).collect();
     assert_eq!(codes, [0, 42, 42]);
 }
+
+/// Some clients fail a whole listing for one topic with an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_has_no_errors_while_topics_come_and_go() {
+    let server = start().await;
+    let mut client = server.client().await;
+    let mut other = server.client().await;
+    let (done, mut is_done) = tokio::sync::oneshot::channel();
+    let coming_and_going = tokio::spawn(async move {
+        for round in 0..100 {
+            let name = format!("t{round}");
+            let topics = vec![new_topic(&name).with_num_partitions(8)];
+            assert_eq!(created(&mut other, topics).await[0].1, 0);
+            let gone = DeleteTopicState::default().with_name(Some(topic_name(&name)));
+            let request = DeleteTopicsRequest::default()
+                .with_topics(vec![gone])
+                .with_timeout_ms(1000);
+            assert_eq!(other.call(6, &request).await.responses[0].error_code, 0);
+        }
+        let _ = done.send(());
+    });
+    let all = MetadataRequest::default().with_topics(None);
+    while is_done.try_recv() == Err(tokio::sync::oneshot::error::TryRecvError::Empty) {
+        for topic in client.call(12, &all).await.topics {
+            let partitions = topic.partitions.iter().map(|p| p.error_code);
+            assert!(partitions.chain([topic.error_code]).all(|code| code == 0));
+        }
+    }
+    coming_and_going.await.unwrap();
+}

@@ -97,8 +97,9 @@ fn describe(
         .skip(range.start)
         .map(|(index, partition)| {
             let index = i32::try_from(index).unwrap_or(i32::MAX);
-            let here = hosted.as_ref().and_then(|hosted| hosted.partition(index));
-            let offline = here.is_none_or(|here| here.offline_reason().is_some());
+            let offline = hosted
+                .as_ref()
+                .is_some_and(|hosted| hosted.is_offline(index));
             let ids = |ids: &[i32]| ids.iter().copied().map(BrokerId).collect::<Vec<_>>();
             DescribeTopicPartitionsResponsePartition::default()
                 .with_error_code(if offline {

@@ -30,6 +30,13 @@ impl HostedTopic {
     pub fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         self.partitions.get(usize::try_from(index).ok()?)
     }
+
+    /// Whether the partition is here and cannot be served. One that is not here yet is being created,
+    /// which takes a moment and is no failure: clients that hear of it may ask, and ask again.
+    pub fn is_offline(&self, index: i32) -> bool {
+        let here = self.partition(index);
+        here.is_some_and(|here| here.offline_reason().is_some())
+    }
 }
 
 #[derive(Clone, Debug, Default)]
