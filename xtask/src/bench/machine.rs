@@ -2,10 +2,12 @@
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context, Result};
 
@@ -25,16 +27,16 @@ const CHUNK: usize = 4 << 20;
 /// # Errors
 /// When the process is gone.
 pub fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the broker has ended")?;
+    let ticks = ticks(&format!("/proc/{pid}/stat")).context("the broker has ended")?;
+    Ok(ticks / TICKS_PER_S)
+}
+
+fn ticks(path: &str) -> Result<f64> {
+    let stat = fs::read_to_string(path)?;
     // The name, in parentheses, may have spaces; user and system time are fields 14 and 15.
     let fields = stat.rsplit_once(')').context("a stat line")?.1;
-    let ticks: Vec<f64> = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    Ok(ticks.iter().sum::<f64>() / TICKS_PER_S)
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    Ok(ticks.filter_map(|field| field.parse::<f64>().ok()).sum())
 }
 
 /// Resident memory of a process in MiB.
@@ -148,6 +150,42 @@ pub fn settle() -> Result<()> {
     Ok(())
 }
 
+/// CPU seconds that a bare blocking loop of `sendfile` takes for each GiB sent over the loopback address:
+/// a baseline for fetches, which spend nearly all of their time in the kernel too. The file is in the page
+/// cache.
+///
+/// # Errors
+/// An I/O error.
+pub fn sendfile_baseline(folder: &Path) -> Result<f64> {
+    const SIZE: usize = 1 << 30;
+    let path = folder.join("baseline");
+    let mut file = File::create(&path)?;
+    for _ in 0..SIZE / CHUNK {
+        file.write_all(&vec![0x5a; CHUNK])?;
+    }
+    file.sync_data()?;
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let mut to = TcpStream::connect(listener.local_addr()?)?;
+    let (mut from, _) = listener.accept()?;
+    let reading = thread::spawn(move || {
+        let mut buffer = vec![0; CHUNK];
+        while from.read(&mut buffer).is_ok_and(|read| read > 0) {}
+    });
+    let mut samples = Vec::new();
+    for _ in 0..5 {
+        let before = ticks("/proc/thread-self/stat")?;
+        // The standard library uses sendfile from a file to a socket.
+        io::copy(&mut File::open(&path)?, &mut to)?;
+        samples.push((ticks("/proc/thread-self/stat")? - before) / TICKS_PER_S);
+    }
+    drop(to);
+    // It has ended when the stream did.
+    let _ = reading.join();
+    fs::remove_file(&path)?;
+    samples.sort_by(f64::total_cmp);
+    Ok(samples[samples.len() / 2])
+}
+
 /// The machine in a line.
 pub fn describe(folder: &Path) -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -157,7 +195,7 @@ pub fn describe(folder: &Path) -> String {
         .map_or("unknown processor", |line| {
             line.trim_start_matches([' ', '\t', ':'])
         });
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = thread::available_parallelism().map_or(0, usize::from);
     let memory = fs::read_to_string("/proc/meminfo").ok();
     let gib = memory
         .and_then(|text| kib(&text, "MemTotal:").ok())

@@ -43,6 +43,9 @@ pub struct BenchOptions {
     /// Leave the Java clients out.
     #[arg(long)]
     pub no_java: bool,
+    /// Only measure what a bare loop of sendfile costs, the baseline of fetches.
+    #[arg(long)]
+    pub baseline: bool,
     /// Write the tables into docs/PERFORMANCE.md.
     #[arg(long)]
     pub write: bool,
@@ -55,11 +58,16 @@ pub struct BenchOptions {
 pub fn run(root: &Path, options: &BenchOptions) -> Result<()> {
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder)?;
+    let baseline = machine::sendfile_baseline(&folder)?;
+    println!("a bare loop of sendfile over loopback: {baseline:.2} CPU s/GiB");
+    if options.baseline {
+        return Ok(());
+    }
     let program = dlog::build(root)?;
     let distribution = Distribution::fetch(root, Line::Newest)?;
     let brokers = Brokers::new(&folder, program, distribution)?;
     let mut report = Report::default();
-    about(&brokers, &folder, options, &mut report);
+    about(&brokers, &folder, options, baseline, &mut report);
     println!("filling the page cache");
     let filler = Filler::create(&folder)?;
     let mut run = Run {
@@ -104,7 +112,13 @@ pub fn run(root: &Path, options: &BenchOptions) -> Result<()> {
     Ok(())
 }
 
-fn about(brokers: &Brokers, folder: &Path, options: &BenchOptions, report: &mut Report) {
+fn about(
+    brokers: &Brokers,
+    folder: &Path,
+    options: &BenchOptions,
+    baseline: f64,
+    report: &mut Report,
+) {
     report.about = vec![
         machine::describe(folder),
         format!(
@@ -115,6 +129,7 @@ fn about(brokers: &Brokers, folder: &Path, options: &BenchOptions, report: &mut 
             options.seconds
         ),
         "topics of 6 partitions; `fsync` is `dlog.flush=always` here and `flush.messages=1` there, `os` is `dlog.flush=os` here and the default there".to_owned(),
+        format!("a bare blocking loop of `sendfile` over loopback, the baseline of fetches: {baseline:.2} CPU s/GiB"),
     ];
 }
 
