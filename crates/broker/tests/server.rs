@@ -550,11 +550,11 @@ async fn settings_that_cannot_work_are_named() {
             .to_string()
     };
     assert!(start(|c| c.listeners.clear()).await.contains("listeners"));
-    assert!(start(|c| c.node_id = -1).await.contains("node_id"));
+    assert!(start(|c| c.node_id = -1).await.contains("node.id"));
     assert!(
         start(|c| c.num_partitions = 0)
             .await
-            .contains("num_partitions")
+            .contains("num.partitions")
     );
     let unknown: fn(&mut dlog_broker::BrokerConfig) =
         |c| drop(c.defaults.insert("log.flsh".into(), "os".into()));
