@@ -252,7 +252,13 @@ fn exit_codes_and_what_is_said() {
             3,
             "UnknownTopicOrPartition",
         ),
-        (&["topic", "alter", "t"], b"", 1, "nothing to change"),
+        (&["topic", "alter", "t"], b"", 2, "--reset <NAME>"),
+        (
+            &["topic", "list", "-b", "localhost"],
+            b"",
+            5,
+            "cannot reach localhost: it is not HOST:PORT",
+        ),
         (
             &["topic", "alter", "t", "-p", "1"],
             b"",
@@ -363,7 +369,7 @@ fn exit_codes_and_what_is_said() {
             "MessageTooLarge",
         ),
         (&["nonsense"], b"", 2, "unrecognized subcommand"),
-        (&["man", "nonsense"], b"", 1, "there is no command nonsense"),
+        (&["man", "nonsense"], b"", 2, "there is no command nonsense"),
     ];
     for (args, input, code, said) in cases {
         let mut child = cli

@@ -165,17 +165,20 @@ fn check(config: &BrokerConfig) -> Result<()> {
         return wrong("listeners", "at least one is needed".to_owned());
     }
     if config.node_id < 0 {
-        return wrong("node_id", "must not be negative".to_owned());
+        return wrong("node.id", "must not be negative".to_owned());
     }
     if config.num_partitions < 1 || config.num_partitions > config.max_partitions_per_topic {
         return wrong(
-            "num_partitions",
-            "must lie between 1 and max_partitions_per_topic".to_owned(),
+            "num.partitions",
+            format!(
+                "{} does not lie between 1 and max.partitions.per.topic, {}",
+                config.num_partitions, config.max_partitions_per_topic
+            ),
         );
     }
     if config.socket_request_max_bytes > i32::MAX as u32 {
         return wrong(
-            "socket_request_max_bytes",
+            "socket.request.max.bytes",
             "must be at most 2147483647".to_owned(),
         );
     }

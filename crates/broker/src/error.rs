@@ -22,7 +22,7 @@ pub enum BrokerError {
         reason: String,
     },
     /// An address cannot be listened on.
-    #[error("cannot listen on {address} ({listener}): {source}; is another server running there?")]
+    #[error("cannot listen on {address} ({listener}): {source}")]
     Listen {
         /// Name of the listener.
         listener: String,

@@ -99,8 +99,8 @@ pub fn load_or_create(
     let identity = Identity::from_text(&String::from_utf8_lossy(&text)).map_err(wrong)?;
     if identity.node_id != node_id {
         return Err(wrong(format!(
-            "the folder belongs to node {}, this is node {node_id}: set node_id, or choose another data folder",
-            identity.node_id
+            "the folder belongs to node {}, this is node {node_id}: set node.id to {}, or choose another data folder",
+            identity.node_id, identity.node_id
         )));
     }
     match wanted_cluster_id {

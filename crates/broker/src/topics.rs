@@ -277,7 +277,7 @@ impl BrokerState {
         if count > most {
             return Err(TopicError::new(
                 ResponseError::PolicyViolation,
-                format!("A topic may have at most {most} partitions (max_partitions_per_topic)."),
+                format!("A topic may have at most {most} partitions (max.partitions.per.topic)."),
             ));
         }
         Ok(())

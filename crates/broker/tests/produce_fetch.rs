@@ -1,5 +1,5 @@
 //! Records in and out over real sockets.
-#![allow(missing_docs)]
+#![allow(missing_docs)] // A test program has no readers of its documentation.
 
 mod common;
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use commands::remote;
@@ -79,9 +80,13 @@ fn man(command: &[String], dir: Option<&Path>) -> anyhow::Result<()> {
     all.build();
     let mut found = &all;
     for word in command {
-        found = found
-            .find_subcommand(word)
-            .with_context(|| format!("there is no command {}", command.join(" ")))?;
+        let Some(next) = found.find_subcommand(word) else {
+            let message = format!("there is no command {}", command.join(" "));
+            Arguments::command()
+                .error(ErrorKind::InvalidSubcommand, message)
+                .exit();
+        };
+        found = next;
     }
     let mut page = Vec::new();
     clap_mangen::Man::new(found.clone()).render(&mut page)?;
@@ -105,8 +110,32 @@ fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The command line. A setting without `serve` before it is the mistake that is easily made, because
+/// `dlog` alone serves: the message says where it belongs.
+fn parse() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|mut error| {
+        let first = std::env::args().nth(1).unwrap_or_default();
+        let flag = first.split('=').next().unwrap_or_default();
+        if error.kind() == ErrorKind::UnknownArgument && is_setting(flag) {
+            let tip = format!("settings of the server come after `serve`: dlog serve {flag} …");
+            error.insert(
+                ContextKind::Suggested,
+                ContextValue::StyledStrs(vec![tip.into()]),
+            );
+        }
+        error.exit()
+    })
+}
+
+fn is_setting(flag: &str) -> bool {
+    let name = flag.strip_prefix("--");
+    name.is_some_and(|name| {
+        name == "config" || config::table::SETTINGS.iter().any(|one| one.flag == name)
+    })
+}
+
 fn main() -> ExitCode {
-    match run(Arguments::parse().command) {
+    match run(parse().command) {
         Ok(code) => code,
         Err(error) if remote::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -150,7 +150,7 @@ fn what_keeps_it_from_starting_is_one_line() {
         command.args([flag, address, other, "127.0.0.1:0"]);
         let taken = refusal(command, 1);
         assert!(
-            taken.contains(address) && taken.contains("another server"),
+            taken.contains(address) && taken.contains(&format!("another address with {flag}")),
             "{taken}"
         );
     }
@@ -159,6 +159,40 @@ fn what_keeps_it_from_starting_is_one_line() {
     std::fs::write(&file, "").unwrap();
     let no_folder = refusal(serve(&file), 1);
     assert!(no_folder.contains(file.to_str().unwrap()), "{no_folder}");
+    assert!(no_folder.contains("--data-dir"), "{no_folder}");
+
+    server.stop(Signal::TERM);
+    let mut command = serve(&data_dir);
+    command.args(["--node-id", "7"]);
+    let other_node = refusal(command, 1);
+    assert!(other_node.contains("set node.id to 1"), "{other_node}");
+}
+
+#[test]
+fn what_is_meant_for_serve_is_told_so() {
+    let said = |args: &[&str]| {
+        let output = dlog().args(args).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    for flag in ["--data-dir", "--config"] {
+        let tip = format!("dlog serve {flag} …");
+        let text = said(&[flag, "x"]);
+        assert!(text.contains(&tip), "{text}");
+        let text = said(&[&format!("{flag}=x")]);
+        assert!(text.contains(&tip), "{text}");
+    }
+    let text = said(&["--no-such", "x"]);
+    assert!(!text.contains("dlog serve"), "{text}");
+}
+
+#[test]
+fn a_data_folder_is_no_log_to_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = dlog();
+    command.args(["log", "dump"]).arg(dir.path());
+    let message = refusal(command, 1);
+    assert!(message.contains("give a log's folder"), "{message}");
 }
 
 #[test]
@@ -179,6 +213,13 @@ fn a_wrong_setting_is_named_with_its_place() {
         .args(["config", "print"])
         .env("DLOG_NUM_PARTITIONS", "none");
     assert!(refusal(command, 1).starts_with("dlog: DLOG_NUM_PARTITIONS: num.partitions = none: "));
+
+    let mut command = serve(dir.path());
+    command.args(["--num-partitions", "0"]);
+    assert_eq!(
+        refusal(command, 1),
+        "dlog: invalid setting num.partitions: 0 does not lie between 1 and max.partitions.per.topic, 10000"
+    );
 
     let mut command = dlog();
     command.args(["serve", "--num-partition", "3"]);

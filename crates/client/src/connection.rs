@@ -5,7 +5,7 @@
 //! in time is ended, for what comes later on it would come later still.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -84,6 +84,10 @@ impl Connection {
         };
         let stream = match tokio::time::timeout(timeout, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
+            // The address, not the network, is wrong.
+            Ok(Err(error)) if error.kind() == ErrorKind::InvalidInput => {
+                return Err(unreachable("it is not HOST:PORT".to_owned()));
+            }
             Ok(Err(error)) => return Err(unreachable(error.to_string())),
             Err(_) => {
                 return Err(unreachable(format!(
@@ -387,7 +391,7 @@ async fn write_frames(stream: &mut OwnedWriteHalf, frames: &[Frame]) -> std::io:
     let mut rest = slices.as_mut_slice();
     while !rest.is_empty() {
         match stream.write_vectored(rest).await? {
-            0 => return Err(std::io::ErrorKind::WriteZero.into()),
+            0 => return Err(ErrorKind::WriteZero.into()),
             written => IoSlice::advance_slices(&mut rest, written),
         }
     }
@@ -422,7 +426,7 @@ async fn read_frame(stream: &mut (impl AsyncBufRead + Unpin)) -> Result<Bytes, S
         .read_exact(&mut prefix)
         .await
         .map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => "the broker closed it".to_owned(),
+            ErrorKind::UnexpectedEof => "the broker closed it".to_owned(),
             _ => error.to_string(),
         })?;
     let len = i32::from_be_bytes(prefix);

@@ -48,7 +48,7 @@ impl Default for Limits {
 
 /// Why the port could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} (http): {source}; is another server running there?")]
+#[error("cannot listen on {address} (http): {source}")]
 pub struct ConsoleError {
     /// The address.
     pub address: SocketAddr,

@@ -1,5 +1,5 @@
 //! The state machine, its log, and the settings.
-#![allow(missing_docs)]
+#![allow(missing_docs)] // A test program has no readers of its documentation.
 
 use std::collections::BTreeMap;
 

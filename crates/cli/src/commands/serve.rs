@@ -10,10 +10,11 @@ mod pid_file;
 mod signals;
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use dlog_broker::Broker;
+use dlog_broker::{Broker, BrokerError};
 use dlog_console::{Console, ConsoleState, Health, Limits};
 
 use super::remote::DEFAULT_BROKER;
@@ -45,17 +46,21 @@ pub fn run(arguments: &ServeArgs) -> anyhow::Result<ExitCode> {
 async fn serve(config: ServerConfig) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let state = ConsoleState::new();
-    let console = match config.http {
-        Some(address) => {
-            let started = Console::start(address, state.clone(), Limits::default()).await;
-            Some(started.map_err(|error| anyhow!("{error}"))?)
-        }
-        None => None,
-    };
+    let console =
+        match config.http {
+            Some(address) => {
+                let started = Console::start(address, state.clone(), Limits::default()).await;
+                Some(started.map_err(|error| {
+                    anyhow!("{error}{}", another_address(&error.source, "http"))
+                })?)
+            }
+            None => None,
+        };
     let pid_file = config.pid_file.clone();
+    let data_dir = config.broker.data_dir.clone();
     let starting = Broker::start(config.broker);
     let broker = tokio::select! {
-        started = starting => started.map_err(|error| anyhow!("{error}"))?,
+        started = starting => started.map_err(|error| anyhow!("{error}{}", way_out(&error, &data_dir)))?,
         // Nothing has been acknowledged yet; recovery begins anew with the next start.
         signal = signals.next() => return Ok(signals::end_at_once(signal)),
     };
@@ -78,6 +83,31 @@ async fn serve(config: ServerConfig) -> anyhow::Result<ExitCode> {
     stopped.map_err(|error| anyhow!("the server did not stop cleanly: {error}"))?;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What to do about an error of the start, as the end of its sentence: the broker does not know how its
+/// settings are given.
+fn way_out(error: &BrokerError, data_dir: &Path) -> &'static str {
+    match error {
+        BrokerError::Listen { source, .. } => another_address(source, "kafka"),
+        BrokerError::Io { path, .. } if path == data_dir => {
+            "; make that folder usable for this user, or choose another one with --data-dir"
+        }
+        _ => "",
+    }
+}
+
+fn another_address(error: &std::io::Error, setting: &str) -> &'static str {
+    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    match (error.kind(), setting) {
+        (AddrInUse, "http") => {
+            "; stop what runs there, or choose another address with --http (or off)"
+        }
+        (AddrInUse, _) => "; stop what runs there, or choose another address with --kafka",
+        (AddrNotAvailable, _) => "; it is no address of this machine: 0.0.0.0 takes all of them",
+        (PermissionDenied, _) => "; ports below 1024 may need more rights: choose a higher one",
+        _ => "",
+    }
 }
 
 /// The ready line; on a terminal also what to type next.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use dlog_client::{Client, ClientError, Position, TopicInfo};
 use kafka_protocol::ResponseError;
 use serde_json::json;
@@ -56,6 +56,7 @@ enum TopicCommand {
         all: bool,
     },
     /// Change a topic's settings, or its number of partitions.
+    #[command(group = ArgGroup::new("change").args(["configs", "resets", "partitions"]).required(true).multiple(true))]
     Alter {
         /// Name.
         name: String,
@@ -153,9 +154,6 @@ async fn alter(
     changes: &[(String, Option<String>)],
     partitions: Option<i32>,
 ) -> Result<()> {
-    if changes.is_empty() && partitions.is_none() {
-        anyhow::bail!("nothing to change: give --config, --reset or --partitions");
-    }
     let client = remote.connect().await?;
     // Some brokers take settings of a topic that does not exist for an unknown error.
     client.refresh(name, false).await?;

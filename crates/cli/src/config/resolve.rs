@@ -1,7 +1,6 @@
 //! From what was given to a [`ServerConfig`]: names are checked, values parsed, the strongest wins.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -187,12 +186,38 @@ fn closest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a
     (best.0 > 0.85).then_some(best.1)
 }
 
+/// A type of a setting, which says what a value must look like.
+pub trait Expected: FromStr {
+    /// The end of a sentence that begins with "must be".
+    fn expected() -> String;
+}
+
+macro_rules! whole_numbers {
+    ($($number:ty),*) => {$(
+        impl Expected for $number {
+            fn expected() -> String {
+                format!("a whole number from {} to {}", Self::MIN, Self::MAX)
+            }
+        }
+    )*};
+}
+
+whole_numbers!(i32, i64, u16, u32, u64);
+
+impl Expected for bool {
+    fn expected() -> String {
+        "true or false".to_owned()
+    }
+}
+
 /// Parses a value into a field.
 ///
 /// # Errors
 /// What is wrong with the value, as the end of a sentence.
-pub fn parse_into<T: FromStr<Err: Display>>(field: &mut T, value: &str) -> Result<(), String> {
-    *field = value.parse().map_err(|error: T::Err| error.to_string())?;
+pub fn parse_into<T: Expected>(field: &mut T, value: &str) -> Result<(), String> {
+    *field = value
+        .parse()
+        .map_err(|_| format!("must be {}", T::expected()))?;
     Ok(())
 }
 

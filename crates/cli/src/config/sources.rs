@@ -87,8 +87,14 @@ pub fn parse_file(path: &Path, text: &str) -> Result<Vec<Given>, ConfigError> {
         line: line_of(text, at),
         message: message.to_owned(),
     };
-    let parsed = DeTable::parse(text)
-        .map_err(|error| syntax(error.span().map_or(0, |span| span.start), error.message()))?;
+    let parsed = DeTable::parse(text).map_err(|error| {
+        let mut message = error.message().to_owned();
+        // Kafka has settings whose names begin with that of another one; TOML takes them for a table.
+        if message.contains("dotted key") {
+            message += ": put the names in quotes, \"log.flush\" = …";
+        }
+        syntax(error.span().map_or(0, |span| span.start), &message)
+    })?;
     let mut found = Vec::new();
     flatten("", parsed.get_ref(), &mut found).map_err(|(at, message)| syntax(at, &message))?;
     found.sort_by_key(|(at, ..)| *at);

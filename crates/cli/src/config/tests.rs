@@ -89,7 +89,7 @@ fn a_bad_value_is_named_with_its_place() {
     for (text, expected) in [
         (
             "num.partitions = \"many\"",
-            "dlog.toml:1: num.partitions = many: invalid digit found in string",
+            "dlog.toml:1: num.partitions = many: must be a whole number from -2147483648 to 2147483647",
         ),
         (
             "\nlog.flush = \"never\"",
@@ -99,6 +99,15 @@ fn a_bad_value_is_named_with_its_place() {
         ("http = 1", "dlog.toml:1: http = 1: 1 is not host:port"),
         ("kafka = []", "dlog.toml:1: kafka = : must not be empty"),
         ("num.partitions = {", "dlog.toml:1: "),
+        (
+            "auto.create.topics.enable = \"yes\"",
+            "dlog.toml:1: auto.create.topics.enable = yes: must be true or false",
+        ),
+        (
+            "\nlog.flush = \"os\"\nlog.flush.interval.ms = 5",
+            "dlog.toml:3: cannot extend value of type string with a dotted key: \
+             put the names in quotes, \"log.flush\" = …",
+        ),
         (
             "http = 2020-01-01",
             "dlog.toml:1: http: expected text, a number, true, false or a list",

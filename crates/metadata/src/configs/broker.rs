@@ -23,6 +23,16 @@ const fn def(
     }
 }
 
+/// A setting that takes any value of its kind, when the server starts.
+const fn fixed(
+    name: &'static str,
+    kind: ConfigKind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> ConfigDef {
+    def(name, kind, default, Check::Any, ReadOnly, doc)
+}
+
 /// The setting with this name.
 pub fn find(name: &str) -> Option<&'static ConfigDef> {
     BROKER_CONFIGS.iter().find(|def| def.name == name)
@@ -31,20 +41,16 @@ pub fn find(name: &str) -> Option<&'static ConfigDef> {
 /// All broker settings, by name. What can be changed while the server runs takes effect at once; the
 /// rest is read-only, also where Kafka could change it.
 pub static BROKER_CONFIGS: &[ConfigDef] = &[
-    def(
+    fixed(
         "advertised.listeners",
         String,
         None,
-        Check::Any,
-        ReadOnly,
         "Addresses that clients are told to connect to, when they differ from listeners.",
     ),
-    def(
+    fixed(
         "auto.create.topics.enable",
         Boolean,
         Some("true"),
-        Check::Any,
-        ReadOnly,
         "Whether a topic is created when a client asks for it and it does not exist.",
     ),
     def(
@@ -55,22 +61,8 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Threads for background work.",
     ),
-    def(
-        "broker.id",
-        Int,
-        Some("-1"),
-        Check::Any,
-        ReadOnly,
-        "Id of this node.",
-    ),
-    def(
-        "broker.rack",
-        String,
-        None,
-        Check::Any,
-        ReadOnly,
-        "Rack of this broker.",
-    ),
+    fixed("broker.id", Int, Some("-1"), "Id of this node."),
+    fixed("broker.rack", String, None, "Rack of this broker."),
     def(
         "compression.gzip.level",
         Int,
@@ -103,12 +95,10 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ClusterWide,
         "Default of the topic setting of the same name.",
     ),
-    def(
+    fixed(
         "connections.max.idle.ms",
         Long,
         Some("600000"),
-        Check::Any,
-        ReadOnly,
         "Connections without a request for this long are closed, in ms.",
     ),
     def(
@@ -119,12 +109,10 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Replicas of a topic whose creator does not say.",
     ),
-    def(
+    fixed(
         "delete.topic.enable",
         Boolean,
         Some("true"),
-        Check::Any,
-        ReadOnly,
         "Whether topics can be deleted.",
     ),
     def(
@@ -135,20 +123,16 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Most bytes of records returned for one fetch request.",
     ),
-    def(
+    fixed(
         "group.initial.rebalance.delay.ms",
         Int,
         Some("3000"),
-        Check::Any,
-        ReadOnly,
         "Time that the first rebalance of a new group waits for more members, in ms.",
     ),
-    def(
+    fixed(
         "group.max.session.timeout.ms",
         Int,
         Some("1800000"),
-        Check::Any,
-        ReadOnly,
         "Longest session timeout that a group member may ask for, in ms.",
     ),
     def(
@@ -159,28 +143,22 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Most members of one group.",
     ),
-    def(
+    fixed(
         "group.min.session.timeout.ms",
         Int,
         Some("6000"),
-        Check::Any,
-        ReadOnly,
         "Shortest session timeout that a group member may ask for, in ms.",
     ),
-    def(
+    fixed(
         "inter.broker.listener.name",
         String,
         None,
-        Check::Any,
-        ReadOnly,
         "Listener that brokers use between themselves.",
     ),
-    def(
+    fixed(
         "listeners",
         String,
         Some("PLAINTEXT://:9092"),
-        Check::Any,
-        ReadOnly,
         "Addresses that the server listens on.",
     ),
     def(
@@ -191,12 +169,10 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ClusterWide,
         "Default of delete.retention.ms.",
     ),
-    def(
+    fixed(
         "log.cleaner.enable",
         Boolean,
         Some("true"),
-        Check::Any,
-        ReadOnly,
         "Whether compacted topics are compacted.",
     ),
     def(
@@ -239,22 +215,13 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ClusterWide,
         "Default of cleanup.policy.",
     ),
-    def(
+    fixed(
         "log.dir",
         String,
         Some("/tmp/kafka-logs"),
-        Check::Any,
-        ReadOnly,
         "Folder of the data.",
     ),
-    def(
-        "log.dirs",
-        String,
-        None,
-        Check::Any,
-        ReadOnly,
-        "Folders of the data.",
-    ),
+    fixed("log.dirs", String, None, "Folders of the data."),
     def(
         "log.flush",
         String,
@@ -359,12 +326,10 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "How often old segments are looked for, in ms.",
     ),
-    def(
+    fixed(
         "log.retention.hours",
         Int,
         Some("168"),
-        Check::Any,
-        ReadOnly,
         "Default of retention.ms in hours, when log.retention.ms is not set.",
     ),
     def(
@@ -495,12 +460,10 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Threads that open partitions at start.",
     ),
-    def(
+    fixed(
         "num.replica.fetchers",
         Int,
         Some("1"),
-        Check::Any,
-        ReadOnly,
         "Threads that fetch from leaders.",
     ),
     def(
@@ -527,12 +490,10 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Replicas of the topic that holds committed offsets.",
     ),
-    def(
+    fixed(
         "process.roles",
         List,
         Some("broker,controller"),
-        Check::Any,
-        ReadOnly,
         "What this process is: broker, controller, or both.",
     ),
     def(
@@ -551,20 +512,16 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Requests read ahead.",
     ),
-    def(
+    fixed(
         "replica.lag.time.max.ms",
         Long,
         Some("30000"),
-        Check::Any,
-        ReadOnly,
         "A follower that has not caught up for this long leaves the in-sync set, in ms.",
     ),
-    def(
+    fixed(
         "request.timeout.ms",
         Int,
         Some("30000"),
-        Check::Any,
-        ReadOnly,
         "Time after which a request to another node fails, in ms.",
     ),
     def(
@@ -575,12 +532,10 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Connections that wait to be accepted.",
     ),
-    def(
+    fixed(
         "socket.receive.buffer.bytes",
         Int,
         Some("102400"),
-        Check::Any,
-        ReadOnly,
         "Receive buffer of sockets, in bytes; -1 leaves it to the operating system.",
     ),
     def(
@@ -591,20 +546,16 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         ReadOnly,
         "Largest request accepted, in bytes.",
     ),
-    def(
+    fixed(
         "socket.send.buffer.bytes",
         Int,
         Some("102400"),
-        Check::Any,
-        ReadOnly,
         "Send buffer of sockets, in bytes; -1 leaves it to the operating system.",
     ),
-    def(
+    fixed(
         "ssl.keystore.password",
         Password,
         None,
-        Check::Any,
-        ReadOnly,
         "Password of the key store.",
     ),
     def(

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use dlog_storage::StorageError;
 use dlog_storage::offline::{self, DumpedFrame};
 use dlog_storage::record::{Batch, Record, RecordError, v1};
@@ -12,6 +12,11 @@ use super::{DumpArgs, render};
 
 /// Shows what was asked for; answers whether all of it was sound.
 pub(super) fn run(args: &DumpArgs, out: &mut impl Write) -> Result<bool> {
+    ensure!(
+        args.path.is_file() || super::holds_segments(&args.path)?,
+        "{} has no segment files (….log): give a log's folder, such as orders-0, or one segment file",
+        args.path.display()
+    );
     let mut dump = Dump {
         args,
         out,
