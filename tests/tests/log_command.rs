@@ -170,6 +170,27 @@ fn dump_as_a_table_from_an_offset() {
     assert!(lines[0]["base_offset"].as_i64().unwrap() > 0);
 }
 
+/// Base offsets lie outside the checksum.
+#[test]
+fn verify_finds_an_offset_that_was_changed() {
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join("orders-0");
+    make_log(&folder, Format::V2, Compression::None);
+    let changed = segments(&folder).remove(1);
+    let whole = std::fs::read(&changed).unwrap();
+    let first_batch = 12 + u32::from_be_bytes(whole[8..12].try_into().unwrap()) as usize;
+    flip_byte(&changed, first_batch + 5);
+    let table = run(1, &["verify"], data.path());
+    assert!(
+        table.contains("stands where") && table.contains("1 segment is damaged"),
+        "{table}"
+    );
+    // A batch that is gone from the end of a segment is missed by the next one.
+    std::fs::write(&changed, &whole[..first_batch]).unwrap();
+    let table = run(1, &["verify"], data.path());
+    assert!(table.contains("1 segment is damaged"), "{table}");
+}
+
 #[test]
 fn verify_tells_sound_from_damaged() {
     let data = tempfile::tempdir().unwrap();
