@@ -4,18 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use dlog_coordination::{Record as GroupRecord, Token, WriteId};
 use uuid::Uuid;
 
 use crate::error::GroupError;
 use crate::group::GroupState;
-
-/// Names a request that will be answered later; chosen by the shell, which must not reuse one that
-/// is still open. Every token gets exactly one [`Effect::Reply`].
-pub type Token = u64;
-
-/// Names a write; chosen by the coordinator, ascending in the order of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WriteId(pub u64);
 
 /// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,15 +30,6 @@ pub enum Effect {
         /// The records in order.
         records: Vec<GroupRecord>,
     },
-}
-
-/// A record of `__consumer_offsets`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupRecord {
-    /// The key.
-    pub key: Bytes,
-    /// The value; `None` is a tombstone.
-    pub value: Option<Bytes>,
 }
 
 /// An answer that came later than its request.

@@ -1,6 +1,6 @@
-//! What can go wrong: the protocol errors a client is told, what the shell tells us about a failed
-//! write, and damage in a stored record.
+//! The protocol errors a client is told, and which of them a failed write becomes.
 
+pub use dlog_coordination::{CodecError, PersistError};
 use thiserror::Error;
 
 /// An error of the group protocol. [`GroupError::code`] is its number on the wire.
@@ -96,29 +96,16 @@ impl GroupError {
     }
 }
 
-/// Why the shell could not make a [`crate::Effect::Persist`] durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum PersistError {
-    /// Too few replicas, no such partition, or the log is offline: it may work later.
-    #[error("the offsets partition cannot take the write now")]
-    Unavailable,
-    /// This broker no longer leads the partition.
-    #[error("this broker does not lead the offsets partition")]
-    NotLeader,
-    /// The write was not confirmed in time; it may or may not have happened.
-    #[error("the write was not confirmed in time")]
-    TimedOut,
-    /// The records exceed what the partition accepts.
-    #[error("the records are too large for the offsets partition")]
-    TooLarge,
-    /// Anything else.
-    #[error("the write failed")]
-    Failed,
+/// How a failed write is told to those who waited for it.
+pub(crate) trait ToGroupError {
+    /// What a member is told whose join, sync or deletion depended on the write.
+    fn for_group(self) -> GroupError;
+    /// What the sender of an offset commit or of a deletion is told.
+    fn for_offsets(self) -> GroupError;
 }
 
-impl PersistError {
-    /// What a member is told whose join, sync or deletion depended on the write.
-    pub(crate) fn for_group(self) -> GroupError {
+impl ToGroupError for PersistError {
+    fn for_group(self) -> GroupError {
         match self {
             Self::Unavailable => GroupError::CoordinatorNotAvailable,
             Self::NotLeader => GroupError::NotCoordinator,
@@ -127,8 +114,7 @@ impl PersistError {
         }
     }
 
-    /// What the sender of an offset commit or of a deletion is told.
-    pub(crate) fn for_offsets(self) -> GroupError {
+    fn for_offsets(self) -> GroupError {
         match self {
             Self::Unavailable | Self::TimedOut => GroupError::CoordinatorNotAvailable,
             Self::NotLeader => GroupError::NotCoordinator,
@@ -136,44 +122,4 @@ impl PersistError {
             Self::Failed => GroupError::UnknownServerError,
         }
     }
-}
-
-/// A key, value or subscription that cannot be read or written.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum CodecError {
-    /// The bytes end inside a field.
-    #[error("{field}: needs {needed} bytes, {left} are left")]
-    Truncated {
-        /// The field being read.
-        field: &'static str,
-        /// Bytes it needs.
-        needed: usize,
-        /// Bytes that remain.
-        left: usize,
-    },
-    /// A length or count is negative, or larger than the bytes that follow could hold.
-    #[error("{field}: length {length} is not possible here")]
-    BadLength {
-        /// The field being read or written.
-        field: &'static str,
-        /// The length found.
-        length: i64,
-    },
-    /// A text is not UTF-8.
-    #[error("{field}: not UTF-8")]
-    NotUtf8 {
-        /// The field being read.
-        field: &'static str,
-    },
-    /// A record was to be applied to a coordinator that serves already.
-    #[error("records are applied only while loading")]
-    NotLoading,
-    /// The version is not one this codec knows.
-    #[error("{what}: version {version} is not known")]
-    UnknownVersion {
-        /// Key, value or subscription.
-        what: &'static str,
-        /// The version found.
-        version: i16,
-    },
 }

@@ -64,12 +64,11 @@ mod coordinator;
 mod error;
 mod group;
 mod offsets;
-mod placement;
 mod step;
 
 pub use api::*;
 pub use config::GroupConfig;
 pub use coordinator::{Applied, GroupCoordinator};
+pub use dlog_coordination::partition_for_name as partition_for_group;
 pub use error::{CodecError, GroupError, PersistError};
 pub use group::GroupState;
-pub use placement::partition_for_group;

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-use super::wire::{Reader, Writer};
-use crate::error::CodecError;
+use dlog_coordination::{CodecError, Reader, Writer};
 
 /// A group of the classic protocol as it is stored: the outcome of its last rebalance.
 #[derive(Debug, Clone, PartialEq, Eq)]

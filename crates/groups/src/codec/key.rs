@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 
-use super::wire::{Reader, Writer};
-use crate::error::CodecError;
+use dlog_coordination::{CodecError, Reader, Writer};
 
 /// What a record of `__consumer_offsets` is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,6 @@ mod group;
 mod key;
 mod offset;
 mod subscription;
-mod wire;
 
 pub use group::{GroupMetadataValue, StoredMember};
 pub use key::RecordKey;

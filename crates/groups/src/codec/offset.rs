@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::wire::{Reader, Writer};
-use crate::error::CodecError;
+use dlog_coordination::{CodecError, Reader, Writer};
 
 /// A committed offset as it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

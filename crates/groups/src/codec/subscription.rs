@@ -1,8 +1,7 @@
 //! The front of `ConsumerProtocolSubscription`, the metadata that the members of a group of type
 //! `consumer` send: a version and the topics. The rest is the assignor's business.
 
-use super::wire::Reader;
-use crate::error::CodecError;
+use dlog_coordination::{CodecError, Reader};
 
 /// The protocol type whose metadata the coordinator can read.
 pub const CONSUMER_PROTOCOL_TYPE: &str = "consumer";

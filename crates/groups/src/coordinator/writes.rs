@@ -1,7 +1,7 @@
 //! What happens when a write has ended.
 
 use crate::api::{Effect, Reply, TopicResult, WriteId};
-use crate::error::PersistError;
+use crate::error::{PersistError, ToGroupError};
 use crate::group::GroupState;
 use crate::step::{OffsetChange, OffsetsThen, OpenWrite, Purpose};
 
@@ -48,7 +48,7 @@ impl GroupCoordinator {
             Purpose::Delete { token } => {
                 self.finish_delete(write, &group_id, result);
                 if let Some(token) = token {
-                    let reply = Reply::DeleteGroup(result.map_err(PersistError::for_offsets));
+                    let reply = Reply::DeleteGroup(result.map_err(ToGroupError::for_offsets));
                     self.step(now_ms, out).reply(token, reply);
                 }
             }

@@ -3,7 +3,7 @@
 //! rebalance is needed; the new member id is written to the log first.
 
 use crate::api::{JoinGroup, Reply, Token, WriteId};
-use crate::error::{GroupError, PersistError};
+use crate::error::{GroupError, PersistError, ToGroupError};
 use crate::step::{Purpose, StaticReplacement, Step};
 
 use super::member::MemberUpdate;

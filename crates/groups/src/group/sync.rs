@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::api::{Reply, SyncGroup, Synced, Token, WriteId};
-use crate::error::{GroupError, PersistError};
+use crate::error::{GroupError, PersistError, ToGroupError};
 use crate::step::{Purpose, Step};
 
 use super::{Group, GroupState, MemberId};

@@ -1,14 +1,14 @@
-//! Which partition of `__consumer_offsets` a group belongs to.
+//! Which partition of a coordinator's topic a name belongs to.
 
-/// The partition, of `partitions`, that holds the group: the absolute value of Java's
+/// The partition, of `partitions`, that holds the group or transactional id: the absolute value of Java's
 /// `String.hashCode`, modulo the count, as every Kafka broker computes it. 0 when there are no
 /// partitions.
 ///
 /// ```
-/// assert_eq!(dlog_groups::partition_for_group("my-group", 50), 12);
+/// assert_eq!(dlog_coordination::partition_for_name("my-group", 50), 12);
 /// ```
-pub fn partition_for_group(group_id: &str, partitions: u32) -> u32 {
-    let hash = group_id.encode_utf16().fold(0_i32, |hash, unit| {
+pub fn partition_for_name(name: &str, partitions: u32) -> u32 {
+    let hash = name.encode_utf16().fold(0_i32, |hash, unit| {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
     // The one hash without a positive counterpart counts as 0.

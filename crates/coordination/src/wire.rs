@@ -2,19 +2,21 @@
 //! (unsigned varint of length + 1, tagged fields). Every length is checked against the bytes left
 //! before anything is sliced or allocated.
 
-use crate::error::CodecError;
+use crate::CodecError;
 
 /// Reads fields off the front of a byte slice.
-pub(super) struct Reader<'a> {
+pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    /// Begins at the front of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(super) fn left(&self) -> usize {
+    /// Bytes that have not been read.
+    pub fn left(&self) -> usize {
         self.rest.len()
     }
 
@@ -37,23 +39,33 @@ impl<'a> Reader<'a> {
         Ok(bytes)
     }
 
-    pub(super) fn i16(&mut self, field: &'static str) -> Result<i16, CodecError> {
+    /// One byte.
+    pub fn i8(&mut self, field: &'static str) -> Result<i8, CodecError> {
+        Ok(i8::from_be_bytes(self.array(field)?))
+    }
+
+    /// Two bytes.
+    pub fn i16(&mut self, field: &'static str) -> Result<i16, CodecError> {
         Ok(i16::from_be_bytes(self.array(field)?))
     }
 
-    pub(super) fn i32(&mut self, field: &'static str) -> Result<i32, CodecError> {
+    /// Four bytes.
+    pub fn i32(&mut self, field: &'static str) -> Result<i32, CodecError> {
         Ok(i32::from_be_bytes(self.array(field)?))
     }
 
-    pub(super) fn i64(&mut self, field: &'static str) -> Result<i64, CodecError> {
+    /// Eight bytes.
+    pub fn i64(&mut self, field: &'static str) -> Result<i64, CodecError> {
         Ok(i64::from_be_bytes(self.array(field)?))
     }
 
-    pub(super) fn u128(&mut self, field: &'static str) -> Result<u128, CodecError> {
+    /// Sixteen bytes.
+    pub fn u128(&mut self, field: &'static str) -> Result<u128, CodecError> {
         Ok(u128::from_be_bytes(self.array(field)?))
     }
 
-    pub(super) fn uvarint(&mut self, field: &'static str) -> Result<u32, CodecError> {
+    /// An unsigned varint of at most 32 bits.
+    pub fn uvarint(&mut self, field: &'static str) -> Result<u32, CodecError> {
         let mut value = 0_u64;
         for shift in (0..35).step_by(7) {
             let [byte] = self.array::<1>(field)?;
@@ -90,7 +102,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn opt_str(
+    /// A text that may be null.
+    pub fn opt_str(
         &mut self,
         compact: bool,
         field: &'static str,
@@ -104,20 +117,14 @@ impl<'a> Reader<'a> {
             .map_err(|_| CodecError::NotUtf8 { field })
     }
 
-    pub(super) fn str(
-        &mut self,
-        compact: bool,
-        field: &'static str,
-    ) -> Result<&'a str, CodecError> {
+    /// A text; null is an error.
+    pub fn str(&mut self, compact: bool, field: &'static str) -> Result<&'a str, CodecError> {
         self.opt_str(compact, field)?
             .ok_or(CodecError::BadLength { field, length: -1 })
     }
 
-    pub(super) fn bytes(
-        &mut self,
-        compact: bool,
-        field: &'static str,
-    ) -> Result<&'a [u8], CodecError> {
+    /// Bytes; null is an error.
+    pub fn bytes(&mut self, compact: bool, field: &'static str) -> Result<&'a [u8], CodecError> {
         let length = self
             .length(compact, true, field)?
             .ok_or(CodecError::BadLength { field, length: -1 })?;
@@ -125,26 +132,37 @@ impl<'a> Reader<'a> {
     }
 
     /// The count of an array whose elements take at least `element_bytes` each.
-    pub(super) fn count(
+    pub fn count(
         &mut self,
         compact: bool,
         element_bytes: usize,
         field: &'static str,
     ) -> Result<usize, CodecError> {
-        let count = self
-            .length(compact, true, field)?
-            .ok_or(CodecError::BadLength { field, length: -1 })?;
+        self.opt_count(compact, element_bytes, field)?
+            .ok_or(CodecError::BadLength { field, length: -1 })
+    }
+
+    /// The same for an array that may be null (`None`).
+    pub fn opt_count(
+        &mut self,
+        compact: bool,
+        element_bytes: usize,
+        field: &'static str,
+    ) -> Result<Option<usize>, CodecError> {
+        let Some(count) = self.length(compact, true, field)? else {
+            return Ok(None);
+        };
         if count.saturating_mul(element_bytes) > self.left() {
             return Err(CodecError::BadLength {
                 field,
                 length: count as i64,
             });
         }
-        Ok(count)
+        Ok(Some(count))
     }
 
     /// Calls `visit(tag, bytes)` for every tagged field.
-    pub(super) fn tagged(
+    pub fn tagged(
         &mut self,
         mut visit: impl FnMut(u32, &'a [u8]) -> Result<(), CodecError>,
     ) -> Result<(), CodecError> {
@@ -161,38 +179,59 @@ impl<'a> Reader<'a> {
 
 /// Appends fields to a buffer.
 #[derive(Default)]
-pub(super) struct Writer {
+pub struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    pub(super) fn with_capacity(bytes: usize) -> Self {
+    /// With room for `bytes` bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(bytes),
         }
     }
 
-    pub(super) fn finish(self) -> bytes::Bytes {
+    /// What was written.
+    pub fn finish(self) -> bytes::Bytes {
         self.bytes.into()
     }
 
-    pub(super) fn raw(&mut self, bytes: &[u8]) {
+    /// Bytes as they are.
+    pub fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    pub(super) fn i16(&mut self, value: i16) {
+    /// One byte.
+    pub fn i8(&mut self, value: i8) {
         self.raw(&value.to_be_bytes());
     }
 
-    pub(super) fn i32(&mut self, value: i32) {
+    /// An array that is not there.
+    pub fn null_array(&mut self, compact: bool) {
+        if compact {
+            self.uvarint(0);
+        } else {
+            self.i32(-1);
+        }
+    }
+
+    /// Two bytes.
+    pub fn i16(&mut self, value: i16) {
         self.raw(&value.to_be_bytes());
     }
 
-    pub(super) fn i64(&mut self, value: i64) {
+    /// Four bytes.
+    pub fn i32(&mut self, value: i32) {
         self.raw(&value.to_be_bytes());
     }
 
-    pub(super) fn uvarint(&mut self, mut value: u32) {
+    /// Eight bytes.
+    pub fn i64(&mut self, value: i64) {
+        self.raw(&value.to_be_bytes());
+    }
+
+    /// An unsigned varint.
+    pub fn uvarint(&mut self, mut value: u32) {
         while value >= 0x80 {
             self.bytes.push(value as u8 | 0x80);
             value >>= 7;
@@ -224,7 +263,8 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn str(
+    /// A text. An error means that it is too long for its length field.
+    pub fn str(
         &mut self,
         value: &str,
         compact: bool,
@@ -235,7 +275,8 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn opt_str(
+    /// A text that may be null.
+    pub fn opt_str(
         &mut self,
         value: Option<&str>,
         compact: bool,
@@ -249,7 +290,8 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn byte_field(
+    /// Bytes with their length.
+    pub fn byte_field(
         &mut self,
         value: &[u8],
         compact: bool,
@@ -260,7 +302,8 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn count(
+    /// The count of an array.
+    pub fn count(
         &mut self,
         count: usize,
         compact: bool,
