@@ -5,12 +5,14 @@
 //! * [`server`]: start, kill, restart `dlog serve` on a data folder.
 //! * [`wire`]: one connection, one request at a time, and the bytes themselves.
 //! * [`produce`]: an idempotent producer that goes on through crashes, and reading a log back.
+//! * [`history`]: judges what clients recorded, and names each anomaly.
 //! * [`requests`]: one well-filled request of every API.
 //!
 //! Nothing here waits for an amount of time to pass: it waits for a condition, with a bound after
 //! which the test fails.
 
 pub mod command;
+pub mod history;
 pub mod produce;
 pub mod requests;
 pub mod server;
