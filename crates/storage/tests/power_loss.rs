@@ -10,8 +10,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use dlog_storage::disk::{SimDisk, SimFault};
-use dlog_storage::{FlushPolicy, Flusher, Format, Log, LogConfig, LogEnv, NewRecord, StorageError};
+use bytes::Bytes;
+use dlog_storage::disk::{Disk, SimDisk, SimFault};
+use dlog_storage::record::BatchBuilder;
+use dlog_storage::{
+    AppendMode, FlushPolicy, Flusher, Format, Log, LogConfig, LogEnv, NewRecord, StorageError,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -323,4 +327,78 @@ fn a_full_disk_refuses_and_recovers() {
     let (log, _) =
         Log::open_with(&self::env(&disk.power_loss(1)), Path::new("/d/t-0"), config).unwrap();
     assert_eq!(log.log_end_offset(), 2);
+}
+
+/// Bytes that the log's files take.
+fn used(disk: &SimDisk) -> u64 {
+    let files = disk.list(Path::new("/d/t-0")).unwrap();
+    files.iter().map(|file| file.len).sum()
+}
+
+fn limit(disk: &SimDisk, capacity_bytes: u64) {
+    disk.set_fault(SimFault {
+        capacity_bytes: Some(capacity_bytes),
+        ..SimFault::default()
+    });
+}
+
+fn batch(value: &[u8]) -> Bytes {
+    let mut builder = BatchBuilder::new();
+    builder.push(1, None, Some(value), &[]).unwrap();
+    builder.build().unwrap()
+}
+
+/// The whole batches that a failed append left in the file would follow the next append in order.
+#[test]
+fn nothing_of_an_append_that_failed_follows_a_later_one() {
+    let disk = SimDisk::new();
+    let config = LogConfig {
+        zero_ahead_bytes: 0,
+        ..LogConfig::default()
+    };
+    let path = Path::new("/d/t-0");
+    let (log, _) = Log::open_with(&env(&disk), path, config.clone()).unwrap();
+    let mode = AppendMode::Leader {
+        leader_epoch: 0,
+        log_append_time: None,
+    };
+    let refused = [batch(b"a"), batch(b"b"), batch(b"c")];
+    let two_and_a_bit = refused[0].len() as u64 * 2 + 10;
+    limit(&disk, used(&disk) + two_and_a_bit);
+    let error = log
+        .append_batches(refused.concat().into(), mode)
+        .unwrap_err();
+    assert!(error.is_disk_full(), "{error}");
+    disk.set_fault(SimFault::default());
+    log.append_batches(batch(b"d"), mode).unwrap();
+    let killed = disk.process_kill();
+    let (log, report) = Log::open_with(&env(&killed), path, config).unwrap();
+    assert_eq!(log.log_end_offset(), 1, "{report:?}");
+    assert_eq!(
+        log.read(0).unwrap().next().unwrap().unwrap().value.unwrap(),
+        "d"
+    );
+}
+
+#[test]
+fn zeros_ahead_take_no_room_that_an_append_needs() {
+    for flush in [FlushPolicy::Always, FlushPolicy::Os] {
+        let disk = SimDisk::new();
+        let config = LogConfig {
+            zero_ahead_bytes: 64 << 10,
+            flush,
+            ..LogConfig::default()
+        };
+        let path = Path::new("/d/t-0");
+        let (log, _) = Log::open_with(&env(&disk), path, config.clone()).unwrap();
+        limit(&disk, used(&disk) + 1_000);
+        log.append(None, Some(&[1; 300])).unwrap();
+        log.append(None, Some(&[2; 300])).unwrap();
+        let error = log.append(None, Some(&[3; 600])).unwrap_err();
+        assert!(error.is_disk_full(), "{error}");
+        assert_eq!(log.log_end_offset(), 2);
+        let killed = disk.process_kill();
+        let (log, _) = Log::open_with(&env(&killed), path, config).unwrap();
+        assert_eq!(log.log_end_offset(), 2);
+    }
 }

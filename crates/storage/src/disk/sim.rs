@@ -29,7 +29,8 @@ pub struct SimFault {
     /// The n-th sync of a file (from 0) fails, and as under Linux the kernel then takes what it
     /// could not write for clean: later syncs succeed without it ("fsyncgate").
     pub sync_loses_at: Option<u64>,
-    /// Bytes that all files together may have; beyond it writes fail with "no space".
+    /// Bytes that all files together may have; beyond it writes fail with "no space",
+    /// after as many of their bytes as fit.
     pub capacity_bytes: Option<u64>,
 }
 
@@ -55,6 +56,16 @@ struct State {
     changes: u64,
     syncs: u64,
     file_syncs: u64,
+    before_read: Option<ReadHook>,
+}
+
+/// What a test has happen in the middle of another thread's work.
+struct ReadHook(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for ReadHook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadHook")
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -190,6 +201,11 @@ impl SimDisk {
         state.file_syncs = 0;
     }
 
+    /// Runs `hook` just before the next read of a file: a race that happens every time.
+    pub fn before_next_read(&self, hook: impl FnOnce() + Send + 'static) {
+        self.state.lock().before_read = Some(ReadHook(Box::new(hook)));
+    }
+
     /// Changes made since the fault was set.
     pub fn changes(&self) -> u64 {
         self.state.lock().changes
@@ -302,19 +318,24 @@ impl State {
     }
 
     fn space_for(&self, more: u64) -> io::Result<()> {
+        if more > self.room() {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Bytes that files may still grow by.
+    fn room(&self) -> u64 {
         let Some(capacity) = self.fault.capacity_bytes else {
-            return Ok(());
+            return u64::MAX / 2;
         };
         let used: u64 = self
             .names
             .values()
             .map(|inode| self.inodes[inode].cached.len() as u64)
             .sum();
-        if used + more > capacity {
-            Err(io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
-        }
+        capacity.saturating_sub(used)
     }
 
     fn create(&mut self, path: &Path) -> u64 {
@@ -491,27 +512,30 @@ impl DiskFile for SimFile {
     fn write_all_at(&self, parts: &mut [IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut state = self.disk.state.lock();
         state.change()?;
-        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let mut bytes: Vec<u8> = Vec::new();
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
         let have = state
             .inodes
             .get(&self.inode)
             .map_or(0, |inode| inode.cached.len() as u64);
-        state.space_for((position + len as u64).saturating_sub(have))?;
-        let bytes = parts
-            .iter()
-            .fold(Vec::with_capacity(len), |mut bytes, part| {
-                bytes.extend_from_slice(part);
-                bytes
-            });
-        state
-            .inodes
-            .entry(self.inode)
-            .or_default()
-            .write(position as usize, &bytes);
-        Ok(())
+        let end = position + bytes.len() as u64;
+        let written = state.space_for(end.saturating_sub(have));
+        if written.is_err() {
+            let fits = (have + state.room()).saturating_sub(position);
+            bytes.truncate(fits as usize);
+        }
+        if !bytes.is_empty() {
+            let inode = state.inodes.entry(self.inode).or_default();
+            inode.write(position as usize, &bytes);
+        }
+        written
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let hook = self.disk.state.lock().before_read.take();
+        if let Some(ReadHook(run)) = hook {
+            run();
+        }
         self.disk.state.lock().power()?;
         Ok(self.with(|inode| {
             let start = (position as usize).min(inode.cached.len());

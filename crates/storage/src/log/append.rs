@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
+use super::zeros::{ZEROS, zeros_ahead};
 use super::{LogCore, LogEvent, Mark, Writer};
 use crate::config::{FlushPolicy, Format, LogConfig};
 use crate::error::{Result, StorageError};
@@ -14,11 +15,6 @@ use crate::index::OFFSET_ENTRY_BYTES;
 use crate::producer_state::Verdict;
 use crate::record::{BATCH_HEADER_BYTES, Batch, BatchHeader, RecordError, TimestampType};
 use crate::segment::{IndexPace, Segment};
-
-static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
-
-/// How many times its own size a bulk append may write ahead.
-const BULK_ZEROS: u64 = 16;
 
 /// Who says which offsets the batches get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -393,7 +389,7 @@ impl LogCore {
         let active = writer.active.clone();
         let start = active.size();
         let len: u64 = group.iter().map(Outgoing::len).sum();
-        let zeros = zeros_ahead(
+        let mut zeros = zeros_ahead(
             config,
             writer.written_ahead,
             start,
@@ -404,11 +400,17 @@ impl LogCore {
         group
             .iter()
             .for_each(|frame| frame.push_slices(&mut slices));
-        if zeros > 0 {
-            slices.push(IoSlice::new(&ZEROS[..zeros]));
+        let mut written = write_with_zeros(&active, &slices, zeros);
+        if zeros > 0 && written.as_ref().is_err_and(StorageError::is_disk_full) {
+            // The zeros are a convenience: they must not take the room that the frames need.
+            self.undo_write(writer);
+            self.check_online()?;
+            zeros = 0;
+            written = write_with_zeros(&active, &slices, 0);
         }
-        if let Err(error) = active.write_at_end(&mut slices) {
-            return self.undo_write(writer, error);
+        if let Err(error) = written {
+            self.undo_write(writer);
+            return Err(error);
         }
         if zeros > 0 {
             writer.written_ahead = start + len + zeros as u64;
@@ -447,7 +449,7 @@ impl LogCore {
 
     /// After a failed write: what reached the file is cut, so that it can never be taken for a
     /// batch that follows a later append. When that fails too, the log goes offline.
-    fn undo_write(&self, writer: &mut Writer, error: StorageError) -> Result<()> {
+    fn undo_write(&self, writer: &mut Writer) {
         let active = &writer.active;
         let cut = active.file().and_then(|file| {
             file.set_len(active.size())
@@ -457,7 +459,6 @@ impl LogCore {
         if let Err(cut_error) = cut {
             self.go_offline(&cut_error);
         }
-        Err(error)
     }
 
     fn queue_checkpoint(&self, writer: &mut Writer) {
@@ -506,6 +507,16 @@ impl LogCore {
     }
 }
 
+/// Writes frames, which `slices` are, at the end of a segment, and zeros behind them.
+fn write_with_zeros(active: &Segment, slices: &[IoSlice<'_>], zeros: usize) -> Result<()> {
+    // A write consumes its slices.
+    let mut parts = slices.to_vec();
+    if zeros > 0 {
+        parts.push(IoSlice::new(&ZEROS[..zeros]));
+    }
+    active.write_at_end(&mut parts)
+}
+
 pub(super) fn split_batches(mut bytes: Bytes) -> Result<Vec<Outgoing>> {
     let mut frames = Vec::with_capacity(1);
     while !bytes.is_empty() {
@@ -539,77 +550,4 @@ fn followed(frame: &Outgoing, next: i64, holes_allowed: bool) -> Result<i64> {
         start: next,
         end: next,
     })
-}
-
-/// How many zeros to write behind `len` bytes at `start`.
-///
-/// Where each flush covers little, zeros save it the file's metadata: blocks are allocated and the
-/// length is set once for many appends. Where writes are bulk and the system flushes when it likes,
-/// zeros up to an aligned end let the page cache take one large folio where appends, which are never
-/// aligned, would each bring small ones; half of the cost of a bulk append is that.
-fn zeros_ahead(
-    config: &LogConfig,
-    written_ahead: u64,
-    start: u64,
-    len: u64,
-    unflushed: u64,
-) -> usize {
-    let ahead = u64::from(config.zero_ahead_bytes).min(ZEROS.len() as u64);
-    let end = start + len;
-    if end <= written_ahead || ahead == 0 {
-        return 0;
-    }
-    let zeros = match config.flush {
-        // Where a flush covers much, its bytes count, not its metadata: they should not be written
-        // twice.
-        FlushPolicy::Always | FlushPolicy::Messages(_) if (unflushed + len) * 4 > ahead => 0,
-        FlushPolicy::Always | FlushPolicy::Messages(_) => ahead,
-        // Bounded by the size of the append, so that a quiet partition stays small.
-        FlushPolicy::Interval(_) | FlushPolicy::Os => {
-            let unit = (len * BULK_ZEROS).next_power_of_two().min(ahead);
-            end.next_multiple_of(unit) - end
-        }
-    };
-    zeros.min(config.segment_bytes.saturating_sub(end)) as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn zeros(flush: FlushPolicy, written_ahead: u64, start: u64, len: u64) -> usize {
-        let config = LogConfig {
-            flush,
-            zero_ahead_bytes: 256 << 10,
-            segment_bytes: 1 << 20,
-            ..LogConfig::default()
-        };
-        zeros_ahead(&config, written_ahead, start, len, 0)
-    }
-
-    #[test]
-    fn small_durable_appends_have_zeros_ahead_and_bulk_ones_have_not() {
-        assert_eq!(zeros(FlushPolicy::Always, 0, 0, 1_000), 256 << 10);
-        assert_eq!(zeros(FlushPolicy::Always, 5_000, 1_000, 1_000), 0);
-        assert_eq!(zeros(FlushPolicy::Always, 0, 0, 100_000), 0);
-    }
-
-    #[test]
-    fn bulk_appends_end_aligned() {
-        assert_eq!(zeros(FlushPolicy::Os, 0, 0, 16_000), (256 << 10) - 16_000);
-        assert_eq!(zeros(FlushPolicy::Os, 256 << 10, 16_000, 16_000), 0);
-        let start = (256 << 10) - 1_000;
-        let end = start + 16_000;
-        assert_eq!(
-            zeros(FlushPolicy::Os, 256 << 10, start, 16_000) as u64 + end,
-            512 << 10
-        );
-        assert_eq!(zeros(FlushPolicy::Os, 0, 0, 100), 2_048 - 100);
-    }
-
-    #[test]
-    fn zeros_stay_in_the_segment() {
-        assert_eq!(zeros(FlushPolicy::Always, 0, (1 << 20) - 1_500, 1_000), 500);
-        assert_eq!(zeros(FlushPolicy::Os, 0, (1 << 20) - 1_500, 1_500), 0);
-    }
 }

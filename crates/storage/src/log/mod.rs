@@ -17,6 +17,7 @@ mod open;
 mod read;
 mod sync;
 mod trim;
+mod zeros;
 
 use std::fmt;
 use std::ops::Deref;
