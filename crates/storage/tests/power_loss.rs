@@ -379,26 +379,3 @@ fn nothing_of_an_append_that_failed_follows_a_later_one() {
         "d"
     );
 }
-
-#[test]
-fn zeros_ahead_take_no_room_that_an_append_needs() {
-    for flush in [FlushPolicy::Always, FlushPolicy::Os] {
-        let disk = SimDisk::new();
-        let config = LogConfig {
-            zero_ahead_bytes: 64 << 10,
-            flush,
-            ..LogConfig::default()
-        };
-        let path = Path::new("/d/t-0");
-        let (log, _) = Log::open_with(&env(&disk), path, config.clone()).unwrap();
-        limit(&disk, used(&disk) + 1_000);
-        log.append(None, Some(&[1; 300])).unwrap();
-        log.append(None, Some(&[2; 300])).unwrap();
-        let error = log.append(None, Some(&[3; 600])).unwrap_err();
-        assert!(error.is_disk_full(), "{error}");
-        assert_eq!(log.log_end_offset(), 2);
-        let killed = disk.process_kill();
-        let (log, _) = Log::open_with(&env(&killed), path, config).unwrap();
-        assert_eq!(log.log_end_offset(), 2);
-    }
-}

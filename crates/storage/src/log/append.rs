@@ -389,7 +389,7 @@ impl LogCore {
         let active = writer.active.clone();
         let start = active.size();
         let len: u64 = group.iter().map(Outgoing::len).sum();
-        let mut zeros = zeros_ahead(
+        let zeros = zeros_ahead(
             config,
             writer.written_ahead,
             start,
@@ -400,15 +400,10 @@ impl LogCore {
         group
             .iter()
             .for_each(|frame| frame.push_slices(&mut slices));
-        let mut written = write_with_zeros(&active, &slices, zeros);
-        if zeros > 0 && written.as_ref().is_err_and(StorageError::is_disk_full) {
-            // The zeros are a convenience: they must not take the room that the frames need.
-            self.undo_write(writer);
-            self.check_online()?;
-            zeros = 0;
-            written = write_with_zeros(&active, &slices, 0);
+        if zeros > 0 {
+            slices.push(IoSlice::new(&ZEROS[..zeros]));
         }
-        if let Err(error) = written {
+        if let Err(error) = active.write_at_end(&mut slices) {
             self.undo_write(writer);
             return Err(error);
         }
@@ -505,16 +500,6 @@ impl LogCore {
         }
         self.tell(LogEvent::AcknowledgedEnd(last_offset + 1));
     }
-}
-
-/// Writes frames, which `slices` are, at the end of a segment, and zeros behind them.
-fn write_with_zeros(active: &Segment, slices: &[IoSlice<'_>], zeros: usize) -> Result<()> {
-    // A write consumes its slices.
-    let mut parts = slices.to_vec();
-    if zeros > 0 {
-        parts.push(IoSlice::new(&ZEROS[..zeros]));
-    }
-    active.write_at_end(&mut parts)
 }
 
 pub(super) fn split_batches(mut bytes: Bytes) -> Result<Vec<Outgoing>> {
