@@ -12,8 +12,8 @@ use dlog_system_tests::produce::{
     create_topic, offsets_of, plain_batch, produce_request, produced_at, read_all, topic_name,
 };
 use dlog_system_tests::server::{Server, ServerOptions};
-use dlog_system_tests::skip;
 use dlog_system_tests::wire::Connection;
+use dlog_system_tests::{skip, wait_for};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::DeleteTopicsRequest;
 
@@ -165,13 +165,13 @@ fn a_full_disk_survives_a_kill_and_a_restart_and_can_be_emptied() {
         response.responses[0].error_code, 0,
         "a topic can be deleted on a full disk"
     );
+    // The files go a moment later; until then a client is told to try again.
     create_topic(&mut connection, "after", 1, &[]).unwrap();
     let batch = plain_batch(&[b"room".to_vec()]).unwrap();
-    produced_at(
-        &connection
-            .call(9, &produce_request("after", 0, batch, -1))
-            .unwrap(),
-    )
+    let request = produce_request("after", 0, batch, -1);
+    wait_for("room on the disk", || {
+        produced_at(&connection.call(9, &request).unwrap()).ok()
+    })
     .unwrap();
     assert_eq!(offsets_of(&mut connection, "after", 0).unwrap(), (0, 1));
 }
