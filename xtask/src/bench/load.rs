@@ -202,12 +202,7 @@ pub fn java_produce(
         .find_map(|field| field.split_once(" records/sec"))
         .and_then(|(rate, _)| rate.trim().parse().ok())
         .with_context(|| format!("no rate in {line}"))?;
-    Ok(Sample {
-        mb_per_s: Some(rate * f64::from(record_bytes) / 1e6),
-        records_per_s: Some(rate),
-        cpu_s_per_gib: Some(per_gib(cpu, records as f64 * f64::from(record_bytes))),
-        ..Sample::default()
-    })
+    Ok(at_rate(rate, cpu, record_bytes, records))
 }
 
 /// Kafka's own `ConsumerPerformance` with the Java client's defaults.
@@ -250,12 +245,18 @@ pub fn java_fetch(
         .next_back()
         .with_context(|| format!("ConsumerPerformance printed {output}"))?;
     let rate = fields[fields.len() - 1];
-    Ok(Sample {
-        mb_per_s: Some(rate * f64::from(record_bytes) / 1e6),
+    Ok(at_rate(rate, cpu, record_bytes, records))
+}
+
+/// What a Java client measured: its rate, and what that took the broker.
+fn at_rate(rate: f64, cpu: f64, record_bytes: u32, records: u64) -> Sample {
+    let record_bytes = f64::from(record_bytes);
+    Sample {
+        mb_per_s: Some(rate * record_bytes / 1e6),
         records_per_s: Some(rate),
-        cpu_s_per_gib: Some(per_gib(cpu, records as f64 * f64::from(record_bytes))),
+        cpu_s_per_gib: Some(per_gib(cpu, records as f64 * record_bytes)),
         ..Sample::default()
-    })
+    }
 }
 
 fn java(brokers: &Brokers, class: &str, arguments: &[&str]) -> Result<String> {
