@@ -1,8 +1,14 @@
 //! Answers that the generated code writes pass in every version; no prefix and no lie about a count does.
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
+};
 use kafka_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use kafka_protocol::messages::consumer_group_heartbeat_response::{
+    Assignment, TopicPartitions as OwnedPartitions,
 };
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_response::{
@@ -15,7 +21,10 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
@@ -126,6 +135,57 @@ fn metadata_offsets_and_versions() {
             .with_zk_migration_ready(true)
     });
     judge(22, 0..=4, |_| InitProducerIdResponse::default());
+}
+
+#[test]
+fn coordinators_and_members() {
+    judge(10, 0..=5, |version| {
+        let answer = FindCoordinatorResponse::default();
+        if version < 4 {
+            return answer.with_host(text("localhost")).with_port(9092);
+        }
+        let found = Coordinator::default()
+            .with_key(text("g"))
+            .with_host(text("localhost"));
+        answer.with_coordinators(vec![found; 2])
+    });
+    judge(11, 0..=9, |_| {
+        let member = JoinGroupResponseMember::default()
+            .with_member_id(text("m"))
+            .with_metadata(Bytes::from_static(b"subscription"));
+        JoinGroupResponse::default()
+            .with_protocol_name(Some(text("range")))
+            .with_members(vec![member; 3])
+    });
+    judge(12, 0..=4, |_| HeartbeatResponse::default());
+    judge(13, 0..=5, |version| {
+        let member = MemberResponse::default().with_member_id(text("m"));
+        let members = if version < 3 { vec![] } else { vec![member] };
+        LeaveGroupResponse::default().with_members(members)
+    });
+    judge(14, 0..=5, |_| {
+        SyncGroupResponse::default().with_assignment(Bytes::from_static(b"assignment"))
+    });
+    judge(68, 0..=1, |version| {
+        let owned = OwnedPartitions::default().with_partitions(vec![1, 2, 3]);
+        let assignment = Assignment::default().with_topic_partitions(vec![owned; 2]);
+        ConsumerGroupHeartbeatResponse::default()
+            .with_member_id(Some(text("m")))
+            // One version with, one without: null is one byte too.
+            .with_assignment((version > 0).then_some(assignment))
+    });
+}
+
+#[test]
+fn transactions() {
+    judge(24, 0..=3, |_| {
+        let partition = AddPartitionsToTxnPartitionResult::default().with_partition_index(1);
+        let topic = AddPartitionsToTxnTopicResult::default()
+            .with_name(name())
+            .with_results_by_partition(vec![partition; 2]);
+        AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(vec![topic])
+    });
+    judge(26, 0..=5, |_| EndTxnResponse::default());
 }
 
 #[test]
