@@ -10,25 +10,26 @@ use crate::partitions::Partition;
 /// Largest batch of records written at once, in bytes.
 const MAX_BATCH_BYTES: usize = 512 << 10;
 
-/// Appends records, and gives what to wait for.
+/// Appends records; gives the offset of the first one and what to wait for.
 pub(super) fn records(
     partition: &Partition,
     records: &[Record],
     now_ms: i64,
-) -> Result<Acknowledged, PersistError> {
+) -> Result<(i64, Acknowledged), PersistError> {
     let log = partition.log().map_err(|_| PersistError::Unavailable)?;
     let mode = AppendMode::Leader {
         leader_epoch: partition.leader_epoch(),
         log_append_time: None,
     };
-    let mut last_offset = -1;
+    let (mut first_offset, mut last_offset) = (None, -1);
     for batch in batches(records, now_ms)? {
         let appended = log
             .append_batches(batch, mode)
             .map_err(|error| refused(partition, &error))?;
+        first_offset.get_or_insert(appended.base_offset);
         last_offset = appended.last_offset;
     }
-    Ok(log.acknowledged(last_offset))
+    Ok((first_offset.unwrap_or(-1), log.acknowledged(last_offset)))
 }
 
 fn refused(partition: &Partition, error: &StorageError) -> PersistError {

@@ -237,7 +237,8 @@ impl<K: Kind> Shard<K> {
                         }
                     }
                     Action::Append { write, records } => {
-                        if let Some(result) = self.write(state, write, &records) {
+                        let written = self.write(state, &mut inner.machine, write, &records);
+                        if let Some(result) = written {
                             let now_ms = state.now_ms();
                             inner.machine.persisted(now_ms, write, result, &mut effects);
                         }
@@ -252,14 +253,19 @@ impl<K: Kind> Shard<K> {
     fn write(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
+        machine: &mut K::Machine,
         write: WriteId,
         records: &[Record],
     ) -> Option<Result<(), PersistError>> {
-        let acknowledged = match append::records(&self.partition, records, state.now_ms()) {
-            Ok(acknowledged) if acknowledged.is_ready() => return Some(Ok(())),
-            Ok(acknowledged) => acknowledged,
+        let appended = append::records(&self.partition, records, state.now_ms());
+        let (first_offset, acknowledged) = match appended {
+            Ok(appended) => appended,
             Err(error) => return Some(Err(error)),
         };
+        machine.appended(write, first_offset);
+        if acknowledged.is_ready() {
+            return Some(Ok(()));
+        }
         let (shard, state) = (self.clone(), state.clone());
         tokio::spawn(async move {
             let result = acknowledged.await.map_err(|error| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use dlog_coordination::{PersistError, Record, Token, WriteId};
+use dlog_coordination::{Action, PersistError, Phase, Record, StateMachine, Token, WriteId};
 use uuid::Uuid;
 
 use super::entry::{Change, Entry, NO_START, Stored, tidy};
@@ -12,13 +12,6 @@ use crate::partition::StateWrite;
 
 /// Longest group id that a key holds.
 const MAX_GROUP_BYTES: usize = i16::MAX as usize;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Loading,
-    Active,
-    Resigned,
-}
 
 /// Who waits for a write, and what is said when it succeeds.
 #[derive(Debug)]
@@ -46,6 +39,8 @@ pub struct StateCoordinator {
     open: BTreeMap<WriteId, OpenWrite>,
     last_write: u64,
     next_sweep_ms: Option<i64>,
+    /// What is before this offset of the log was asked to be deleted.
+    pruned_before: i64,
 }
 
 impl StateCoordinator {
@@ -58,6 +53,7 @@ impl StateCoordinator {
             open: BTreeMap::new(),
             last_write: 0,
             next_sweep_ms: None,
+            pruned_before: 0,
         }
     }
 
@@ -85,14 +81,6 @@ impl StateCoordinator {
         entry.load(change, offset);
         if entry.is_vacant() {
             self.entries.remove(&key);
-        }
-    }
-
-    /// All records are applied: requests are served.
-    pub fn finish_loading(&mut self, now_ms: i64) {
-        if self.phase == Phase::Loading {
-            self.phase = Phase::Active;
-            self.next_sweep_ms = Some(now_ms.saturating_add(self.sweep_interval_ms()));
         }
     }
 
@@ -289,75 +277,6 @@ impl StateCoordinator {
         }
     }
 
-    /// Where the first record of a write was put; said before its end is.
-    pub fn appended(&mut self, write: WriteId, offset: i64) {
-        if let Some(open) = self.open.get_mut(&write) {
-            open.offset = Some(offset);
-        }
-    }
-
-    /// The end of a write.
-    pub fn persisted(
-        &mut self,
-        write: WriteId,
-        result: Result<(), PersistError>,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(open) = self.open.remove(&write) else {
-            return;
-        };
-        for (at, key) in (0..).zip(&open.keys) {
-            if let Some(entry) = self.entries.get_mut(key) {
-                let offset = open.offset.map(|first: i64| first.saturating_add(at));
-                entry.end(write, result.is_ok(), offset);
-                if entry.is_vacant() {
-                    self.entries.remove(key);
-                }
-            }
-        }
-        answer(open.waits, result.map_err(StateError::from), out);
-    }
-
-    /// When [`tick`](Self::tick) must be called next, Unix ms.
-    pub fn next_deadline_ms(&self) -> Option<i64> {
-        self.next_sweep_ms
-    }
-
-    /// Puts state that was not written for long into new snapshots, unless that was done with all of
-    /// it already.
-    pub fn tick(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
-        if self.phase != Phase::Active || self.next_sweep_ms.is_none_or(|due| due > now_ms) {
-            return;
-        }
-        let interval_ms = self.sweep_interval_ms();
-        self.next_sweep_ms = Some(now_ms.saturating_add(interval_ms));
-        let is_cold = |stored: &Stored| stored.create_timestamp_ms != stored.write_timestamp_ms;
-        let all_cold = self
-            .entries
-            .values()
-            .all(|entry| entry.updates == 0 && entry.stored().is_some_and(is_cold));
-        if all_cold {
-            return;
-        }
-        let mut changes = Vec::new();
-        for (key, entry) in &self.entries {
-            let Some(stored) = entry.stored().filter(|_| entry.is_settled()) else {
-                continue;
-            };
-            if now_ms.saturating_sub(stored.write_timestamp_ms) < interval_ms {
-                continue;
-            }
-            let mut stored = stored.clone();
-            stored.snapshot_epoch = stored.snapshot_epoch.saturating_add(1);
-            stored.write_timestamp_ms = now_ms;
-            changes.push((key.clone(), Change::Snapshot(Box::new(stored))));
-        }
-        // Each is a write of its own: records must fit into batches, and one failure is not all.
-        for change in changes {
-            self.write_changes(vec![change], Waits::Nobody, out);
-        }
-    }
-
     /// Nothing before this offset of the log is needed any more; `None` when that cannot be said.
     pub fn redundant_before(&self) -> Option<i64> {
         let snapshots = self.entries.values().map(|entry| entry.snapshot_at);
@@ -372,6 +291,31 @@ impl StateCoordinator {
         for (_, open) in std::mem::take(&mut self.open) {
             answer(open.waits, Err(StateError::NotCoordinator), out);
         }
+    }
+
+    /// New snapshots of what was not written for `interval_ms`.
+    fn cold(&self, now_ms: i64, interval_ms: i64) -> Vec<(ShareKey, Change)> {
+        let is_cold = |stored: &Stored| stored.create_timestamp_ms != stored.write_timestamp_ms;
+        let are_all_cold = self
+            .entries
+            .values()
+            .all(|entry| entry.updates == 0 && entry.stored().is_some_and(is_cold));
+        if are_all_cold {
+            return Vec::new();
+        }
+        let mut changes = Vec::new();
+        for (key, entry) in &self.entries {
+            let Some(stored) = entry.stored().filter(|_| entry.is_settled()) else {
+                continue;
+            };
+            if now_ms.saturating_sub(stored.write_timestamp_ms) >= interval_ms {
+                let mut stored = stored.clone();
+                stored.snapshot_epoch = stored.snapshot_epoch.saturating_add(1);
+                stored.write_timestamp_ms = now_ms;
+                changes.push((key.clone(), Change::Snapshot(Box::new(stored))));
+            }
+        }
+        changes
     }
 
     fn head(&self, key: &ShareKey) -> Option<Summary> {
@@ -449,6 +393,81 @@ impl StateCoordinator {
         };
         self.open.insert(write, open);
         out.push(Effect::Persist { write, records });
+    }
+}
+
+impl StateMachine for StateCoordinator {
+    type Reply = Reply;
+    type Work = i64;
+    type Effect = Effect;
+
+    fn finish_loading(&mut self, now_ms: i64, _: &mut Vec<Effect>) {
+        if self.phase == Phase::Loading {
+            self.phase = Phase::Active;
+            self.next_sweep_ms = Some(now_ms.saturating_add(self.sweep_interval_ms()));
+        }
+    }
+
+    fn next_deadline_ms(&self) -> Option<i64> {
+        self.next_sweep_ms
+    }
+
+    /// Puts state that was not written for long into new snapshots, unless that was done with all of
+    /// it already, and has the log deleted before the oldest snapshot.
+    fn tick(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
+        if self.phase != Phase::Active || self.next_sweep_ms.is_none_or(|due| due > now_ms) {
+            return;
+        }
+        let interval_ms = self.sweep_interval_ms();
+        self.next_sweep_ms = Some(now_ms.saturating_add(interval_ms));
+        if let Some(before) = self.redundant_before()
+            && before > self.pruned_before
+        {
+            self.pruned_before = before;
+            out.push(Effect::Prune { before });
+        }
+        // Each is a write of its own: records must fit into batches, and one failure is not all.
+        for change in self.cold(now_ms, interval_ms) {
+            self.write_changes(vec![change], Waits::Nobody, out);
+        }
+    }
+
+    fn appended(&mut self, write: WriteId, first_offset: i64) {
+        if let Some(open) = self.open.get_mut(&write) {
+            open.offset = Some(first_offset);
+        }
+    }
+
+    fn persisted(
+        &mut self,
+        _: i64,
+        write: WriteId,
+        result: Result<(), PersistError>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(open) = self.open.remove(&write) else {
+            return;
+        };
+        for (at, key) in (0..).zip(&open.keys) {
+            if let Some(entry) = self.entries.get_mut(key) {
+                let offset = open.offset.map(|first: i64| first.saturating_add(at));
+                entry.end(write, result.is_ok(), offset);
+                if entry.is_vacant() {
+                    self.entries.remove(key);
+                }
+            }
+        }
+        answer(open.waits, result.map_err(StateError::from), out);
+    }
+}
+
+impl From<Effect> for Action<Reply, i64> {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Reply { token, reply } => Self::Reply { token, reply },
+            Effect::Persist { write, records } => Self::Append { write, records },
+            Effect::Prune { before } => Self::Work(before),
+        }
     }
 }
 

@@ -187,4 +187,9 @@ pub enum Effect {
         /// The records.
         records: Vec<Record>,
     },
+    /// Delete the records of the log before this offset; it need not succeed.
+    Prune {
+        /// First offset that is needed.
+        before: i64,
+    },
 }
