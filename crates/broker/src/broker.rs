@@ -78,7 +78,10 @@ impl Broker {
             ));
         }
         let warming = state.clone();
-        tasks.spawn(async move { warming.groups.warm_up(&warming).await });
+        tasks.spawn(async move {
+            warming.groups.warm_up(&warming).await;
+            crate::share::warm_up(&warming).await;
+        });
         let upkeep = Mutex::new(Some(upkeep));
         Ok(Self {
             state,
@@ -284,8 +287,11 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     env.flusher.observe(Arc::new(FlushMetrics(metrics.clone())));
     let metadata = LocalMetadataLog::open(&env, &dir)?;
     let (work, folders) = mpsc::channel();
+    let statics = statics(&config, &endpoints);
+    let max_share_sessions = statics.get("group.share.max.share.sessions");
+    let max_share_sessions = max_share_sessions.and_then(|most| most.parse().ok());
     let state = Arc::new(BrokerState {
-        statics: statics(&config, &endpoints),
+        statics,
         identity,
         env,
         metadata,
@@ -296,6 +302,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         ),
         producer_ids: ProducerIds::default(),
         groups: crate::groups::Groups::default(),
+        share: crate::share::ShareGroups::new(max_share_sessions),
+        share_states: crate::share::store::ShareStates::default(),
         metrics,
         connections: Arc::default(),
         upkeep: work.clone(),

@@ -36,6 +36,10 @@ pub struct BrokerState {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: crate::groups::Groups,
+    /// Share groups: who fetches what.
+    pub share: crate::share::ShareGroups,
+    /// Share groups: what lasts.
+    pub share_states: crate::share::store::ShareStates,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.

@@ -21,7 +21,7 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
             .map(|name| DeleteTopicState::default().with_name(Some(name)))
             .collect()
     };
-    let responses = ctx
+    let responses: Vec<DeletableTopicResult> = ctx
         .blocking(move |state| {
             // A topic that is named and meant by its id too is the same one.
             let image = state.image();
@@ -37,6 +37,9 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
                 .collect()
         })
         .await;
+    for deleted in responses.iter().filter(|topic| topic.error_code == 0) {
+        ctx.state.share.forget_topic(&ctx.state, deleted.topic_id);
+    }
     DeleteTopicsResponse::default().with_responses(responses)
 }
 

@@ -34,6 +34,9 @@ pub mod list_groups;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
+pub mod share_acknowledge;
+pub mod share_fetch;
+pub mod share_group_state;
 pub mod sync_group;
 
 use std::collections::HashMap;
@@ -148,6 +151,13 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::ListGroups => answer!(ctx, raw, list_groups::handle),
         ApiKey::DeleteGroups => Box::pin(delete_groups::handle(ctx, raw)).await,
         ApiKey::OffsetDelete => answer!(ctx, raw, offset_delete::handle),
+        ApiKey::ShareFetch => Box::pin(share_fetch::handle(ctx, raw)).await,
+        ApiKey::ShareAcknowledge => Box::pin(share_acknowledge::handle(ctx, raw)).await,
+        ApiKey::InitializeShareGroupState => answer!(ctx, raw, share_group_state::initialize),
+        ApiKey::ReadShareGroupState => answer!(ctx, raw, share_group_state::read),
+        ApiKey::WriteShareGroupState => Box::pin(share_group_state::write(ctx, raw)).await,
+        ApiKey::DeleteShareGroupState => answer!(ctx, raw, share_group_state::delete),
+        ApiKey::ReadShareGroupStateSummary => Box::pin(share_group_state::summary(ctx, raw)).await,
         other => Err(ProtocolError::UnknownApi(other as i16)),
     }
 }

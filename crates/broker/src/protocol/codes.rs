@@ -67,5 +67,9 @@ error_codes! {
         std::iter::once(r.error_code).chain(before).chain(groups)
     };
     OffsetForLeaderEpochResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    DeleteShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    InitializeShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    ReadShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     SyncGroupResponse => |r| [r.error_code];
+    WriteShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
 }

@@ -50,6 +50,13 @@ pub static SERVED: &[Served] = &[
     served(ApiKey::DescribeProducers, 0, 0),
     served(ApiKey::ListConfigResources, 0, 1),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
+    served(ApiKey::ShareFetch, 1, 2),
+    served(ApiKey::ShareAcknowledge, 1, 2),
+    served(ApiKey::InitializeShareGroupState, 0, 0),
+    served(ApiKey::ReadShareGroupState, 0, 0),
+    served(ApiKey::WriteShareGroupState, 0, 1),
+    served(ApiKey::DeleteShareGroupState, 0, 0),
+    served(ApiKey::ReadShareGroupStateSummary, 0, 1),
 ];
 
 /// The entry of an API.

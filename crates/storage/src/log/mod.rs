@@ -15,6 +15,7 @@ mod append;
 mod embedded;
 mod open;
 mod read;
+mod spans;
 mod sync;
 mod transactions;
 mod trim;
@@ -35,6 +36,7 @@ pub use append::{AppendMode, Appended};
 pub use embedded::NewRecord;
 pub use open::{Cut, RecoveryReport};
 pub use read::{LogSlice, ReadLimit, Records, SliceBytes, TimestampOffset};
+pub use spans::BatchSpan;
 pub use trim::RetentionReport;
 
 use crate::checkpoint::Checkpoint;
