@@ -3,7 +3,8 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, DeleteGroupsRequest, DescribeLogDirsRequest, ListOffsetsRequest, RequestKind,
+    ApiKey, DeleteGroupsRequest, DescribeLogDirsRequest, DescribeShareGroupOffsetsRequest,
+    ListOffsetsRequest, ReadShareGroupStateSummaryRequest, RequestKind,
 };
 use kafka_protocol::protocol::VersionRange;
 
