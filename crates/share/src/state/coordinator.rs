@@ -322,7 +322,8 @@ impl StateCoordinator {
         self.entries.get(key).and_then(Entry::head)
     }
 
-    /// The update that a write is, or the snapshot when it is time for one.
+    /// The update that a write is, or the snapshot when it is time for one. What is under way is part
+    /// of a snapshot: a log whose flush failed takes nothing more, so it cannot be there without it.
     fn change_of(
         &self,
         now_ms: i64,
