@@ -48,4 +48,4 @@ pub use log::{
     LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport, SliceBytes,
     TimestampOffset, lock_dir,
 };
-pub use producer_state::{EndMarker, OpenTransaction, ProducerSummary};
+pub use producer_state::{EndMarker, OpenTransaction, ProducerSummary, VerificationGuard};

@@ -14,6 +14,7 @@ mod acknowledge;
 mod append;
 mod embedded;
 mod open;
+mod outgoing;
 mod read;
 mod sync;
 mod transactions;

@@ -6,13 +6,15 @@
 
 use std::sync::Arc;
 
-use super::append::split_batches;
+use bytes::Bytes;
+
+use super::outgoing::split_batches;
 use super::read::containing;
 use super::{AppendMode, Appended, LogCore, Mark, Marks};
 use crate::config::FlushPolicy;
 use crate::error::Result;
 use crate::index::AbortedTransaction;
-use crate::producer_state::{Completed, EndMarker, Open, OpenTransaction};
+use crate::producer_state::{Completed, EndMarker, Open, OpenTransaction, VerificationGuard};
 use crate::record::control::EndTxnMarker;
 use crate::replay;
 use crate::segment::Segment;
@@ -148,9 +150,49 @@ impl LogCore {
         let appended = self.append_frames(split_batches(bytes)?, mode, |writer| {
             writer.producers.check_marker(&marker)
         })?;
-        if self.config.load().flush == FlushPolicy::Always {
-            self.request_flush();
-        }
+        self.flush_if_waited_for();
+        Ok(appended)
+    }
+
+    /// Takes the right to append the first batch of a transaction here, before the coordinator is asked
+    /// whether this partition is part of it (KIP-890); `None` when the transaction is open already and
+    /// nobody need be asked. The guard goes to [`LogCore::append_verified`] with the batch. An end marker
+    /// that is appended meanwhile takes the right away.
+    ///
+    /// `first_sequence` is that of the batch: while it is not appended, no later one is. `epoch_bumps`
+    /// says that the producer gets a new epoch with every transaction (transactions v2).
+    pub fn begin_verification(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        first_sequence: i32,
+        epoch_bumps: bool,
+    ) -> Option<VerificationGuard> {
+        let mut writer = self.writer.lock();
+        let producers = &mut writer.producers;
+        producers.begin_verification(producer_id, producer_epoch, first_sequence, epoch_bumps)
+    }
+
+    /// As [`LogCore::append_batches`] as the leader; a transactional batch is taken only when its
+    /// transaction is open here, or when `guard` is still its producer's (see
+    /// [`LogCore::begin_verification`]).
+    ///
+    /// # Errors
+    /// As [`LogCore::append_batches`]; [`crate::StorageError::InvalidTxnState`] for a batch that is part
+    /// of no ongoing transaction.
+    pub fn append_verified(
+        &self,
+        bytes: Bytes,
+        mode: AppendMode,
+        guard: Option<VerificationGuard>,
+    ) -> Result<Appended> {
+        let frames = split_batches(bytes)?;
+        let headers: Vec<_> = frames.iter().filter_map(|frame| frame.header).collect();
+        let appended = self.append_frames(frames, mode, |writer| {
+            let mut headers = headers.iter();
+            headers.try_for_each(|header| writer.producers.check_verified(header, guard))
+        })?;
+        self.flush_if_waited_for();
         Ok(appended)
     }
 
