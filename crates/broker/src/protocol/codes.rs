@@ -72,4 +72,8 @@ error_codes! {
     ReadShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     SyncGroupResponse => |r| [r.error_code];
     WriteShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    WriteTxnMarkersResponse => |r| {
+        let topics = r.markers.iter().flat_map(|marker| &marker.topics);
+        topics.flat_map(|topic| &topic.partitions).map(|p| p.error_code)
+    };
 }

@@ -316,6 +316,7 @@ fn decode_newer(api: ApiKey, version: i16, body: &[u8]) -> bool {
         ApiKey::DescribeShareGroupOffsets => {
             raw.decode::<DescribeShareGroupOffsetsRequest>().is_ok()
         }
+        ApiKey::WriteTxnMarkers => newer::write_txn_markers_request(&raw).is_ok(),
         other => panic!("{other:?} has no decoder"),
     }
 }
