@@ -11,6 +11,7 @@ use crate::consumer::ConsumerBeat;
 use crate::error::GroupError;
 use crate::group::GroupState;
 use crate::modern::Refused;
+use crate::share::ShareBeat;
 
 /// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,10 @@ pub enum Reply {
     DeleteGroup(Result<(), GroupError>),
     /// To [`ConsumerHeartbeat`].
     ConsumerHeartbeat(Result<ConsumerBeat, Refused>),
+    /// To [`crate::ShareHeartbeat`].
+    ShareHeartbeat(Result<ShareBeat, Refused>),
+    /// To a [`crate::ShareStateChange`]; the group's epoch.
+    ShareState(Result<i32, GroupError>),
 }
 
 /// One protocol (for consumers: assignor) that a member offers.
@@ -305,6 +310,8 @@ pub enum GroupType {
     Classic,
     /// ConsumerGroupHeartbeat (KIP-848).
     Consumer,
+    /// ShareGroupHeartbeat (KIP-932).
+    Share,
 }
 
 impl GroupType {
@@ -313,6 +320,7 @@ impl GroupType {
         match self {
             Self::Classic => "classic",
             Self::Consumer => "consumer",
+            Self::Share => "share",
         }
     }
 }

@@ -67,10 +67,13 @@ mod error;
 mod group;
 mod modern;
 mod offsets;
+mod share;
 mod step;
 
 pub use api::*;
-pub use config::{ConsumerConfig, ConsumerSettings, GroupConfig, MigrationPolicy};
+pub use config::{
+    ConsumerConfig, ConsumerSettings, GroupConfig, MigrationPolicy, ShareConfig, ShareSettings,
+};
 pub use consumer::{
     ConsumerBeat, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, JOIN_EPOCH,
     LEAVE_EPOCH, NamedTopic, STATIC_LEAVE_EPOCH,
@@ -80,3 +83,7 @@ pub use dlog_coordination::partition_for_name as partition_for_group;
 pub use error::{CodecError, GroupError, PersistError};
 pub use group::GroupState;
 pub use modern::{Assignment, Assignor, Part, Refused, TopicCatalog, TopicInfo};
+pub use share::{
+    ShareBeat, ShareDescription, ShareHeartbeat, ShareMemberDescription, ShareStateChange,
+    ToInitialize,
+};

@@ -7,6 +7,7 @@ mod consumer;
 mod expiry;
 mod load;
 mod offsets;
+mod share;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
