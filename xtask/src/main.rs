@@ -11,6 +11,7 @@ mod dlog;
 mod docs;
 mod kafka;
 mod lint;
+mod share;
 mod steps;
 mod test;
 
@@ -42,6 +43,8 @@ enum Command {
     Bench(bench::BenchOptions),
     /// Sends a real data set through real clients while the server is killed, and reads it back.
     Dataset(dataset::DatasetOptions),
+    /// Runs the Java share consumer, and kills it and the server meanwhile (KIP-932).
+    Share(share::ShareOptions),
     /// Runs a real Kafka in the foreground.
     Kafka(kafka::KafkaOptions),
     /// Checks licences, banned and duplicate crates and their sources against deny.toml.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Compat(options) => compat::run(&mut steps, &options),
         Command::Bench(options) => steps.step("bench", |root| bench::run(root, &options)),
         Command::Dataset(options) => dataset::run(&mut steps, &options),
+        Command::Share(options) => share::run(&mut steps, &options),
         Command::Kafka(options) => steps.step("kafka", |root| kafka::run(root, &options)),
         Command::Deny => deny::run(&mut steps),
         Command::Ci => {

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::compat::{self, Against, CompatOptions};
 use crate::dataset::{self, DatasetOptions};
+use crate::share::{self, ShareOptions};
 use crate::steps::{Steps, cargo};
 
 /// Options of `cargo xtask test`.
@@ -45,6 +46,10 @@ pub fn run(steps: &mut Steps, options: &TestOptions) {
     dataset::run(
         steps,
         &DatasetOptions::quick(built_program(steps), options.all),
+    );
+    share::run(
+        steps,
+        &ShareOptions::quick(built_program(steps), options.all),
     );
 }
 

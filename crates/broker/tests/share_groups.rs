@@ -17,8 +17,9 @@ use kafka_protocol::messages::share_fetch_request as fetch;
 use kafka_protocol::messages::share_fetch_response::{AcquiredRecords, PartitionData};
 use kafka_protocol::messages::write_share_group_state_request as write;
 use kafka_protocol::messages::{
-    GroupId, IncrementalAlterConfigsRequest, InitializeShareGroupStateRequest, ReadShareGroupStateRequest, ShareAcknowledgeRequest,
-    ShareAcknowledgeResponse, ShareFetchRequest, ShareFetchResponse, WriteShareGroupStateRequest,
+    GroupId, IncrementalAlterConfigsRequest, InitializeShareGroupStateRequest,
+    ReadShareGroupStateRequest, ShareAcknowledgeRequest, ShareAcknowledgeResponse,
+    ShareFetchRequest, ShareFetchResponse, WriteShareGroupStateRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -100,8 +101,7 @@ impl Member {
     }
 
     async fn receive(&mut self, id: i32) -> PartitionData {
-        let response: ShareFetchResponse =
-            self.client.receive::<ShareFetchRequest>(1, id).await;
+        let response: ShareFetchResponse = self.client.receive::<ShareFetchRequest>(1, id).await;
         assert_eq!(response.error_code, 0);
         let partition = response.responses.first().map(|t| t.partitions[0].clone());
         let partition = partition.unwrap_or_default();
@@ -146,7 +146,8 @@ impl Member {
 }
 
 fn ranges(partition: &PartitionData) -> Vec<(i64, i64, i16)> {
-    let range = |range: &AcquiredRecords| (range.first_offset, range.last_offset, range.delivery_count);
+    let range =
+        |range: &AcquiredRecords| (range.first_offset, range.last_offset, range.delivery_count);
     partition.acquired_records.iter().map(range).collect()
 }
 
@@ -172,15 +173,27 @@ async fn members_share_a_partition_and_acknowledge() {
     let got = a.fetch(4, &[]).await;
     assert_eq!(ranges(&got), [(0, 3, 1)]);
     let values: Vec<i64> = records(got.records.unwrap()).iter().map(|r| r.0).collect();
-    assert_eq!(values, [0, 1, 2, 3], "only the batches with what was acquired");
+    assert_eq!(
+        values,
+        [0, 1, 2, 3],
+        "only the batches with what was acquired"
+    );
     // Three records are half a batch more than one: whole batches are given.
     assert_eq!(ranges(&b.fetch(3, &[]).await), [(4, 7, 1)]);
 
     // What another one holds cannot be acknowledged, what oneself holds can.
     let not_owner = ResponseError::InvalidRecordState.code();
     assert_eq!(b.says(&[(0, 1, ACCEPT)]).await, not_owner);
-    assert_eq!(a.says(&[(0, 1, ACCEPT), (2, 2, RELEASE), (3, 3, REJECT)]).await, 0);
-    assert_eq!(a.says(&[(0, 1, ACCEPT)]).await, 0, "done with, and so ignored");
+    assert_eq!(
+        a.says(&[(0, 1, ACCEPT), (2, 2, RELEASE), (3, 3, REJECT)])
+            .await,
+        0
+    );
+    assert_eq!(
+        a.says(&[(0, 1, ACCEPT)]).await,
+        0,
+        "done with, and so ignored"
+    );
     let past = ResponseError::InvalidRequest.code();
     assert_eq!(a.says(&[(20, 21, ACCEPT)]).await, past);
 
@@ -265,7 +278,11 @@ async fn locks_run_out_and_deliveries_are_limited() {
     let mut b = Member::join(&server, "b", topic).await;
     assert_eq!(ranges(&a.fetch(10, &[]).await), [(0, 9, 1)]);
     let waits = b.send(600_000, 10, &[]).await;
-    assert_eq!(ranges(&b.receive(waits).await), [(0, 9, 2)], "the locks have run out");
+    assert_eq!(
+        ranges(&b.receive(waits).await),
+        [(0, 9, 2)],
+        "the locks have run out"
+    );
     let late = ResponseError::InvalidRecordState.code();
     assert_eq!(a.says(&[(0, 0, ACCEPT)]).await, late);
     // Handed out twice: released, it is given up.
@@ -280,7 +297,11 @@ async fn what_was_acknowledged_survives_a_restart() {
     let (_client, topic) = ten_records(&server).await;
     let mut a = Member::join(&server, "a", topic).await;
     assert_eq!(ranges(&a.fetch(6, &[]).await), [(0, 5, 1)]);
-    assert_eq!(a.says(&[(0, 1, ACCEPT), (4, 4, ACCEPT), (5, 5, RELEASE)]).await, 0);
+    assert_eq!(
+        a.says(&[(0, 1, ACCEPT), (4, 4, ACCEPT), (5, 5, RELEASE)])
+            .await,
+        0
+    );
     drop(a);
 
     let server = server.restart().await;
@@ -332,24 +353,42 @@ async fn epochs_fence_the_stored_state() {
     };
     let invalid = ResponseError::InvalidRequest.code();
     let answer = client.call(0, &read_state(0)).await;
-    assert_eq!(answer.results[0].partitions[0].error_code, invalid, "not initialised");
-    assert_eq!(code_of_write(client.call(0, &write_state(0, 0)).await), invalid);
+    assert_eq!(
+        answer.results[0].partitions[0].error_code, invalid,
+        "not initialised"
+    );
+    assert_eq!(
+        code_of_write(client.call(0, &write_state(0, 0)).await),
+        invalid
+    );
 
     assert_eq!(initialize(&mut client, topic, 3, 2).await, 0);
     let fenced = ResponseError::FencedStateEpoch.code();
     assert_eq!(initialize(&mut client, topic, 2, 2).await, fenced);
-    assert_eq!(code_of_write(client.call(0, &write_state(2, 0)).await), fenced);
+    assert_eq!(
+        code_of_write(client.call(0, &write_state(2, 0)).await),
+        fenced
+    );
     assert_eq!(code_of_write(client.call(0, &write_state(3, 0)).await), 0);
     let answer = client.call(0, &read_state(7)).await;
     let state = &answer.results[0].partitions[0];
-    assert_eq!((state.error_code, state.state_epoch, state.start_offset), (0, 3, 4));
+    assert_eq!(
+        (state.error_code, state.state_epoch, state.start_offset),
+        (0, 3, 4)
+    );
     assert_eq!(state.state_batches.len(), 1);
     let fenced = ResponseError::FencedLeaderEpoch.code();
     let answer = client.call(0, &read_state(6)).await;
     assert_eq!(answer.results[0].partitions[0].error_code, fenced);
-    assert_eq!(code_of_write(client.call(0, &write_state(3, 6)).await), fenced);
+    assert_eq!(
+        code_of_write(client.call(0, &write_state(3, 6)).await),
+        fenced
+    );
     let unknown = ResponseError::UnknownTopicOrPartition.code();
-    assert_eq!(initialize(&mut client, Uuid::from_u128(1), 0, 0).await, unknown);
+    assert_eq!(
+        initialize(&mut client, Uuid::from_u128(1), 0, 0).await,
+        unknown
+    );
     server.broker.shutdown().await.unwrap();
 }
 
@@ -369,7 +408,12 @@ async fn set(client: &mut Client, name: &str, value: &str) {
 
 /// A transaction of one batch, written past the broker's request.
 fn transaction(server: &Server, producer_id: i64, sequence: i32, value: &str, committed: bool) {
-    let partition = server.broker.state().partitions.partition("jobs", 0).unwrap();
+    let partition = server
+        .broker
+        .state()
+        .partitions
+        .partition("jobs", 0)
+        .unwrap();
     let log = partition.log().unwrap();
     let bytes = builder(&[value])
         .producer(producer_id, 0, sequence)

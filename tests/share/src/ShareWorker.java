@@ -1,6 +1,7 @@
 import java.time.Duration;
 import java.util.Map;
 import java.util.Random;
+import java.util.concurrent.atomic.AtomicBoolean;
 
 import org.apache.kafka.clients.consumer.AcknowledgeType;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -34,7 +35,11 @@ final class ShareWorker {
                             failure == null ? "" : failure.getClass().getSimpleName()))));
             consumer.subscribe(java.util.List.of(topic));
             line("ready", -1, -1, "");
-            while (System.in.available() == 0 || System.in.read() >= 0) {
+            AtomicBoolean goesOn = new AtomicBoolean(true);
+            Thread end = new Thread(() -> awaitEnd(goesOn));
+            end.setDaemon(true);
+            end.start();
+            while (goesOn.get()) {
                 ConsumerRecords<String, String> records = consumer.poll(Duration.ofMillis(200));
                 for (ConsumerRecord<String, String> record : records) {
                     line("got", record.partition(), record.offset(),
@@ -50,6 +55,18 @@ final class ShareWorker {
                 }
             }
         }
+    }
+
+    /** Whoever started this closes the pipe, or is gone. */
+    private static void awaitEnd(AtomicBoolean goesOn) {
+        try {
+            while (System.in.read() >= 0) {
+                // Nothing is said here.
+            }
+        } catch (java.io.IOException gone) {
+            // As good as the end.
+        }
+        goesOn.set(false);
     }
 
     private AcknowledgeType decide() {

@@ -8,6 +8,7 @@
 
 mod look;
 mod part;
+pub mod setup;
 pub mod store;
 
 use std::collections::HashMap;
