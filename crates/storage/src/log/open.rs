@@ -111,6 +111,7 @@ impl Log {
             checkpoint: Mutex::new(recovered.checkpoint),
             offline: OnceLock::new(),
             closed: AtomicBool::new(false),
+            saves_space: AtomicBool::new(false),
             listener: OnceLock::new(),
             lock: Mutex::new(lock),
             this: this.clone(),
@@ -413,7 +414,11 @@ impl Recovery<'_> {
         segment.publish(scanned.position);
         segment.reopen_for_append(scanned.index.finish());
         segment.seal()?;
-        segment.store_index()
+        match segment.store_index() {
+            // An index saves reads a scan, no more.
+            Err(error) if error.is_disk_full() => Ok(()),
+            stored => stored,
+        }
     }
 
     /// Cuts the segment where whole frames end, and removes later segments.
@@ -483,6 +488,28 @@ impl Recovery<'_> {
         }
         active.file()?.sync_data().context("sync", active.path())?;
         self.disk.sync_dir(self.dir).context("sync", self.dir)?;
+        match (self.store(end, log_start, producers, epochs), stored) {
+            // A disk without room for a new checkpoint: the old one says less, but what it says holds.
+            (Err(error), Some(stored)) if error.is_disk_full() => {
+                tracing::warn!(dir = %self.dir.display(), %error, "opened with the old checkpoint: the disk is full");
+                Ok(Checkpoint {
+                    log_start,
+                    clean: false,
+                    ..stored
+                })
+            }
+            (stored_now, _) => stored_now,
+        }
+    }
+
+    /// Writes down where the log ends, with what belongs to it.
+    fn store(
+        &self,
+        end: Mark,
+        log_start: i64,
+        producers: &ProducerStates,
+        epochs: &LeaderEpochs,
+    ) -> Result<Checkpoint> {
         epochs.store(&**self.disk, self.dir)?;
         let snapshot = (!producers.by_id.is_empty()).then_some(end.offset);
         if snapshot.is_some() {
