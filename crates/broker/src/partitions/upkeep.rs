@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use dlog_storage::disk::Disk;
 use uuid::Uuid;
 
+use super::open::reopen_starved;
 use crate::guard::{self, Level};
 use crate::state::BrokerState;
 
@@ -155,6 +156,9 @@ fn look(state: &BrokerState, due: &mut Timetable, rose: bool) {
         due.pressure = Instant::now() + PRESSURE;
         // There may be room now.
         state.guard.tend(state);
+    }
+    if state.guard.level() < Level::Refuse {
+        reopen_starved(state);
     }
 }
 
