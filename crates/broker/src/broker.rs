@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
 use crate::error::{BrokerError, Result};
+use crate::guard::{self, DiskGuard};
 use crate::identity;
 use crate::metrics::Metrics;
 use crate::net::listener::{self, BoundListener};
@@ -285,6 +286,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     };
     env.disk.create_dir_all(&dir).map_err(io("create"))?;
     let lock = lock_dir(&*env.disk, &dir)?;
+    let statics = statics(&config, &endpoints);
+    guard::make_room_to_open(&*env.disk, &dir, &statics);
     let cluster_id = config.cluster_id.as_deref();
     let identity = identity::load_or_create(&*env.disk, &dir, config.node_id, cluster_id)?;
     let metrics = Arc::new(Metrics::new());
@@ -308,6 +311,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         groups: crate::groups::Groups::default(),
         share: crate::share::ShareGroups::new(max_share_sessions),
         share_states: crate::share::store::ShareStates::default(),
+        guard: DiskGuard::default(),
         metrics,
         connections: Arc::default(),
         upkeep: work.clone(),
@@ -318,6 +322,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     register(&state, endpoints)?;
     clean_up(&state);
     open_partitions(&state);
+    state.guard.tend(&state);
     let upkeep = Upkeep::start(&state, folders, work).map_err(io("start the upkeep of"))?;
     Ok((state, upkeep, lock))
 }

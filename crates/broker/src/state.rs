@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
+use crate::guard::DiskGuard;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::net::listener::ConnectionCounts;
@@ -40,6 +41,8 @@ pub struct BrokerState {
     pub share: crate::share::ShareGroups,
     /// Share groups: what lasts.
     pub share_states: crate::share::store::ShareStates,
+    /// Stands between producers and the last of the disk.
+    pub guard: DiskGuard,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.
