@@ -26,6 +26,8 @@ pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod write_txn_markers;
 
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod delete_groups;
 pub mod describe_groups;
 pub mod heartbeat;
@@ -153,6 +155,8 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::DescribeGroups => answer!(ctx, raw, describe_groups::handle),
         ApiKey::ListGroups => answer!(ctx, raw, list_groups::handle),
         ApiKey::DeleteGroups => Box::pin(delete_groups::handle(ctx, raw)).await,
+        ApiKey::ConsumerGroupHeartbeat => answer!(ctx, raw, consumer_group_heartbeat::handle),
+        ApiKey::ConsumerGroupDescribe => answer!(ctx, raw, consumer_group_describe::handle),
         ApiKey::OffsetDelete => answer!(ctx, raw, offset_delete::handle),
         ApiKey::ShareFetch => Box::pin(share_fetch::handle(ctx, raw)).await,
         ApiKey::ShareAcknowledge => Box::pin(share_acknowledge::handle(ctx, raw)).await,

@@ -197,7 +197,7 @@ async fn answer_group(ctx: &Context, group: &OffsetFetchRequestGroup) -> OffsetF
             .collect()
     });
     let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-    match find(ctx, &group.group_id, asked.as_deref()).await {
+    match find_for_member(ctx, group, asked.as_deref()).await {
         Ok(found) => {
             let topics = by_topic(found).into_iter().map(|(name, offsets)| {
                 let partitions = offsets.into_iter().map(|offset| {
@@ -217,12 +217,29 @@ async fn answer_group(ctx: &Context, group: &OffsetFetchRequestGroup) -> OffsetF
     }
 }
 
+/// From version 9 on a member of a consumer group says who it is, and in which epoch (KIP-848).
+async fn find_for_member(
+    ctx: &Context,
+    group: &OffsetFetchRequestGroup,
+    asked: Option<&[(String, Vec<i32>)]>,
+) -> Result<Vec<FetchedOffset>, GroupError> {
+    let shard = crate::groups::shard_of(&ctx.state, &group.group_id).await?;
+    shard.read(|groups| {
+        groups.check_offset_fetch(
+            &group.group_id,
+            group.member_id.as_deref(),
+            group.member_epoch,
+        )?;
+        groups.fetch_offsets(&group.group_id, asked)
+    })
+}
+
 async fn find(
     ctx: &Context,
     group_id: &str,
     asked: Option<&[(String, Vec<i32>)]>,
 ) -> Result<Vec<FetchedOffset>, GroupError> {
-    let shard = ctx.state.groups.shard(&ctx.state, group_id).await?;
+    let shard = crate::groups::shard_of(&ctx.state, group_id).await?;
     shard.read(|groups| groups.fetch_offsets(group_id, asked))
 }
 
