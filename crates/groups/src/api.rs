@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-pub use dlog_coordination::{Record as GroupRecord, Token, WriteId};
+pub use dlog_coordination::{Producer, Record as GroupRecord, Token, TransactionMarker, WriteId};
 use uuid::Uuid;
 
-use crate::error::GroupError;
+use crate::error::{GroupError, PersistError};
 use crate::group::GroupState;
 
 /// What the shell has to do.
@@ -30,6 +30,22 @@ pub enum Effect {
         /// The records in order.
         records: Vec<GroupRecord>,
     },
+    /// The same for records that are part of the transaction of `producer`.
+    PersistInTransaction {
+        /// Names this write.
+        write: WriteId,
+        /// The producer.
+        producer: Producer,
+        /// The records in order.
+        records: Vec<GroupRecord>,
+    },
+    /// The same for the end of a transaction.
+    PersistMarker {
+        /// Names this write.
+        write: WriteId,
+        /// The end.
+        marker: TransactionMarker,
+    },
 }
 
 /// An answer that came later than its request.
@@ -45,6 +61,8 @@ pub enum Reply {
     OffsetDelete(Result<Vec<TopicResult>, GroupError>),
     /// To the deletion of a group.
     DeleteGroup(Result<(), GroupError>),
+    /// To the end of a transaction.
+    EndTransaction(Result<(), PersistError>),
 }
 
 /// One protocol (for consumers: assignor) that a member offers.
@@ -278,6 +296,9 @@ pub struct FetchedOffset {
     pub leader_epoch: i32,
     /// The client's free text.
     pub metadata: String,
+    /// A transaction that is still open has committed an offset of this partition (KIP-447): the
+    /// one that counts is not known. Only when stable offsets were asked for.
+    pub unstable: bool,
 }
 
 impl FetchedOffset {
@@ -289,6 +310,14 @@ impl FetchedOffset {
             offset: -1,
             leader_epoch: -1,
             metadata,
+            unstable: false,
+        }
+    }
+
+    pub(crate) fn unstable(topic: &str, partition: i32) -> Self {
+        Self {
+            unstable: true,
+            ..Self::none(topic, partition)
         }
     }
 }

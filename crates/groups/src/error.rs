@@ -42,6 +42,12 @@ pub enum GroupError {
     /// The commit is too large to be written.
     #[error("the committed offsets are too large to store")]
     InvalidCommitOffsetSize,
+    /// A newer epoch of the producer is known.
+    #[error("a newer epoch of the producer is known")]
+    InvalidProducerEpoch,
+    /// The transaction does not contain the group's partition.
+    #[error("the group is not part of the transaction")]
+    InvalidTxnState,
     /// The request breaks a bound of ours.
     #[error("the request is not valid")]
     InvalidRequest,
@@ -85,6 +91,8 @@ impl GroupError {
             Self::RebalanceInProgress => 27,
             Self::InvalidCommitOffsetSize => 28,
             Self::InvalidRequest => 42,
+            Self::InvalidProducerEpoch => 47,
+            Self::InvalidTxnState => 48,
             Self::PolicyViolation => 44,
             Self::NonEmptyGroup => 68,
             Self::GroupIdNotFound => 69,
@@ -110,7 +118,9 @@ impl ToGroupError for PersistError {
             Self::Unavailable => GroupError::CoordinatorNotAvailable,
             Self::NotLeader => GroupError::NotCoordinator,
             Self::TimedOut => GroupError::RebalanceInProgress,
-            Self::TooLarge | Self::Failed => GroupError::UnknownServerError,
+            Self::TooLarge | Self::Failed | Self::ProducerFenced | Self::CoordinatorFenced => {
+                GroupError::UnknownServerError
+            }
         }
     }
 
@@ -119,7 +129,8 @@ impl ToGroupError for PersistError {
             Self::Unavailable | Self::TimedOut => GroupError::CoordinatorNotAvailable,
             Self::NotLeader => GroupError::NotCoordinator,
             Self::TooLarge => GroupError::InvalidCommitOffsetSize,
-            Self::Failed => GroupError::UnknownServerError,
+            Self::ProducerFenced => GroupError::InvalidProducerEpoch,
+            Self::Failed | Self::CoordinatorFenced => GroupError::UnknownServerError,
         }
     }
 }

@@ -65,6 +65,7 @@ mod error;
 mod group;
 mod offsets;
 mod step;
+mod transactional;
 
 pub use api::*;
 pub use config::GroupConfig;

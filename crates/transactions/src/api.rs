@@ -4,15 +4,10 @@
 
 use std::sync::Arc;
 
-pub use dlog_coordination::{Record, Token, WriteId};
+pub use dlog_coordination::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Producer, Record, Token, WriteId};
 
 use crate::error::TransactionError;
 use crate::metadata::{TransactionState, TransactionVersion};
-
-/// No producer id.
-pub const NO_PRODUCER_ID: i64 = -1;
-/// No producer epoch.
-pub const NO_PRODUCER_EPOCH: i16 = -1;
 
 /// The requests whose errors depend on the version they came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,23 +102,6 @@ impl TopicPartition {
             partition,
         }
     }
-}
-
-/// A producer id and its epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Producer {
-    /// The producer id.
-    pub id: i64,
-    /// Its epoch.
-    pub epoch: i16,
-}
-
-impl Producer {
-    /// Id and epoch -1: none.
-    pub const NONE: Self = Self {
-        id: NO_PRODUCER_ID,
-        epoch: NO_PRODUCER_EPOCH,
-    };
 }
 
 /// An answer that came later than its request, or at once.

@@ -20,6 +20,7 @@ use crate::codec::{CONSUMER_PROTOCOL_TYPE, subscribed_topics};
 use crate::error::GroupError;
 use crate::offsets::Offsets;
 use crate::step::Step;
+use crate::transactional::TransactionalOffsets;
 
 use member::Member;
 pub(crate) use member::{MemberId, MemberUpdate};
@@ -92,6 +93,7 @@ pub(crate) struct Group {
     subscribed: Option<BTreeSet<String>>,
     rebalance_reason: Option<String>,
     pub(crate) offsets: Offsets,
+    pub(crate) transactional: TransactionalOffsets,
     /// Open writes of offsets.
     pub(crate) offset_writes: usize,
     /// No deadline of this group is earlier, Unix ms. It may be too early (heartbeats only
@@ -124,6 +126,7 @@ impl Group {
             subscribed: None,
             rebalance_reason: None,
             offsets: Offsets::default(),
+            transactional: TransactionalOffsets::default(),
             offset_writes: 0,
             deadline_hint_ms: i64::MAX,
             filed_deadline_ms: i64::MAX,
@@ -136,6 +139,7 @@ impl Group {
             && self.generation == 0
             && self.pending.is_empty()
             && self.offsets.is_empty()
+            && self.transactional.is_empty()
             && self.offset_writes == 0
     }
 

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use dlog_coordination::{Action, Phase, StateMachine, Sweep};
+use dlog_coordination::{Action, LogEntry, Phase, StateMachine, Sweep};
 
 use crate::api::{Effect, Markers, MarkersId, Record, Reply, Token, WriteId};
 use crate::codec::{self, TopicPartitions, TransactionValue};
@@ -89,7 +89,10 @@ impl From<Effect> for Action<Reply, Work> {
     fn from(effect: Effect) -> Self {
         match effect {
             Effect::Reply { token, reply } => Self::Reply { token, reply },
-            Effect::Persist { write, records } => Self::Append { write, records },
+            Effect::Persist { write, records } => Self::Append {
+                write,
+                entry: LogEntry::Records(records),
+            },
             Effect::WriteMarkers(markers) => Self::Work(Work::WriteMarkers(markers)),
             Effect::NeedProducerIds => Self::Work(Work::NeedProducerIds),
         }
