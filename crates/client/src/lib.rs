@@ -14,6 +14,7 @@ mod error;
 pub mod partitioner;
 mod producer;
 mod shape;
+mod transactions;
 
 pub use admin::Setting;
 pub use cluster::{BrokerInfo, Client, ClientConfig, ClusterInfo, PartitionInfo, TopicInfo};
@@ -22,3 +23,4 @@ pub use consumer::{Consumer, ConsumerConfig, Fetched, Position};
 pub use coordinator::CoordinatorKind;
 pub use error::{ClientError, Result};
 pub use producer::{Delivered, Outgoing, Producer, ProducerConfig};
+pub use transactions::{ActiveProducer, ListedTransaction, TransactionFilter, TransactionInfo};

@@ -33,9 +33,13 @@ const TEXT: &str = "\
 22 2 4 2 8 2
 24 3 4 2@4- [ s [ s [ 4 2 ] ] ]@4- [ s [ 4 2 ] ]@0-3
 26 3 4 2 8@5- 2@5-
+27 1 [ 8 [ s [ 4 2 ] ] ]
 32 4 4 [ 2 s 1 s [ s s 1 1@0-0 1@1- 1 [ s s 1 ]@1- 1@3- s@3- ] ]
 37 2 4 [ s 2 s ]
 44 1 4 [ 2 s 1 s ]
+61 0 4 [ s [ 4 2 s [ 8 4 4 8 4 8 ] ] ]
+65 0 4 [ 2 s s 4 8 8 2 [ s ( 4 ) ] ]
+66 0 4 2 ( s ) [ s 8 s ]
 68 0 4 2 s s 4 4 ? [ 16 ( 4 ) ] }";
 
 static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| TEXT.lines().map(Shape::parse).collect());

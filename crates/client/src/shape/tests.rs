@@ -18,6 +18,12 @@ use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use kafka_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
+use kafka_protocol::messages::describe_transactions_response::{
+    TopicData, TransactionState as DescribedTransaction,
+};
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
@@ -28,12 +34,16 @@ use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
+use kafka_protocol::messages::list_transactions_response::TransactionState as ListedTransaction;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     TopicProduceResponse,
+};
+use kafka_protocol::messages::write_txn_markers_response::{
+    WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -186,6 +196,38 @@ fn transactions() {
         AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(vec![topic])
     });
     judge(26, 0..=5, |_| EndTxnResponse::default());
+    judge(27, 1..=1, |_| {
+        let partition = WritableTxnMarkerPartitionResult::default();
+        let topic = WritableTxnMarkerTopicResult::default()
+            .with_name(name())
+            .with_partitions(vec![partition; 2]);
+        let marker = WritableTxnMarkerResult::default().with_topics(vec![topic]);
+        WriteTxnMarkersResponse::default().with_markers(vec![marker; 2])
+    });
+    judge(61, 0..=0, |_| {
+        let partition = PartitionResponse::default()
+            .with_error_message(Some(text("why")))
+            .with_active_producers(vec![ProducerState::default(); 3]);
+        let topic = TopicResponse::default()
+            .with_name(name())
+            .with_partitions(vec![partition]);
+        DescribeProducersResponse::default().with_topics(vec![topic])
+    });
+    judge(65, 0..=0, |_| {
+        let topic = TopicData::default()
+            .with_topic(name())
+            .with_partitions(vec![1, 2]);
+        let state = DescribedTransaction::default()
+            .with_transactional_id(TransactionalId(text("id")))
+            .with_topics(vec![topic; 2]);
+        DescribeTransactionsResponse::default().with_transaction_states(vec![state])
+    });
+    judge(66, 0..=2, |_| {
+        let state = ListedTransaction::default().with_transaction_state(text("Ongoing"));
+        ListTransactionsResponse::default()
+            .with_unknown_state_filters(vec![text("Gone"); 2])
+            .with_transaction_states(vec![state; 2])
+    });
 }
 
 #[test]

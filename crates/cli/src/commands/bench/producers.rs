@@ -42,7 +42,7 @@ async fn write_once(connection: &Connection, load: &LoadArgs, partition: i32) ->
         match ClientError::check(answer.error_code, || "a producer id".to_owned(), None) {
             Ok(()) => break answer,
             Err(error) if error.is_retriable() => {
-                tokio::time::sleep(Duration::from_millis(1)).await
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             Err(error) => return Err(error.into()),
         }
