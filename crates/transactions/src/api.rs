@@ -44,6 +44,11 @@ pub enum Effect {
     /// Write the transaction's end into its partitions and report what became of it, at once or
     /// partition by partition, with [`crate::TransactionCoordinator::markers_written`].
     WriteMarkers(Markers),
+    /// A transaction has ended: its end is durable, and the id takes the next request.
+    Ended {
+        /// Whose it was.
+        transactional_id: Arc<str>,
+    },
     /// Producer ids run out: call [`crate::TransactionCoordinator::add_producer_ids`] with ids that
     /// nobody has had. Asked for once, until some come.
     NeedProducerIds,
@@ -155,6 +160,17 @@ pub struct EndTxn {
     /// What the client speaks: version 5 and later of the request mean
     /// [`TransactionVersion::V2`], earlier ones [`TransactionVersion::V0`].
     pub client_version: TransactionVersion,
+}
+
+/// How many transactions there are and were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransactionCounts {
+    /// Those that have begun and not ended.
+    pub open: u64,
+    /// Those that were committed since this coordinator began.
+    pub committed: u64,
+    /// Those that were aborted since this coordinator began.
+    pub aborted: u64,
 }
 
 /// What ListTransactions asks for. An empty filter lets everything through.
