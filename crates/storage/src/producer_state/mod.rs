@@ -115,6 +115,10 @@ impl ProducerStates {
         self.by_id.is_empty()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Judges a batch of records before it is appended.
     pub(crate) fn check(&self, header: &BatchHeader) -> Result<Verdict> {
         if !header.has_producer_id() || header.is_control() {
