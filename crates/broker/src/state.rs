@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use dlog_metadata::configs::StaticConfigs;
 use dlog_metadata::configs::group::GroupConfig;
+use dlog_metadata::configs::{self, StaticConfigs};
 use dlog_metadata::{LocalMetadataLog, MetadataImage};
 use dlog_storage::LogEnv;
 use tokio_util::sync::CancellationToken;

@@ -5,8 +5,8 @@ use dlog_coordination::{LogEntry, PersistError, Producer, Record};
 use dlog_storage::record::{BatchBuilder, NO_SEQUENCE, RecordError};
 use dlog_storage::{Acknowledged, AppendMode, StorageError};
 
-use crate::partitions::Partition;
-use crate::transactions::{self, MarkError};
+use crate::partitions::{Partition, append_marker};
+use crate::transactions::end_marker;
 
 /// Largest batch of records written at once, in bytes.
 const MAX_BATCH_BYTES: usize = 512 << 10;
@@ -23,11 +23,8 @@ pub(super) fn entry(
             append(partition, vec![in_transaction(*producer, records, now_ms)?])
         }
         LogEntry::Marker(marker) => {
-            let appended = transactions::append_marker(partition, marker, now_ms);
-            appended.map_err(|error| match error {
-                MarkError::Offline(_) => PersistError::Unavailable,
-                MarkError::Storage(error) => refused(partition, &error),
-            })
+            let appended = append_marker(partition, end_marker(marker, now_ms));
+            appended.map_err(|error| refused(partition, &error))
         }
     }
 }

@@ -17,8 +17,8 @@ mod time;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use dlog_coordination::{LogEntry, 
-    Action, PersistError, StateMachine, Token, WriteId, partition_for_name,
+use dlog_coordination::{
+    Action, LogEntry, PersistError, StateMachine, Token, WriteId, partition_for_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, oneshot};

@@ -6,16 +6,15 @@
 
 use std::sync::Arc;
 
-use dlog_coordination::{PersistError, Producer, TransactionMarker};
+use dlog_coordination::{PersistError, TransactionMarker};
 use dlog_groups::Reply;
 use dlog_storage::{Acknowledged, EndMarker, StorageError};
 use dlog_transactions::{MarkerOutcome, Markers, TopicPartition, TransactionVersion};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use kafka_protocol::ResponseError;
 
 use super::Shard;
 use crate::groups::OFFSETS_TOPIC;
-use crate::partitions::Partition;
+use crate::partitions::append_marker;
 use crate::state::BrokerState;
 
 /// Markers written before other tasks get their turn.
@@ -24,66 +23,32 @@ const AT_ONCE: usize = 64;
 /// Outcomes reported in one step.
 const REPORTED_AT_ONCE: usize = 256;
 
-/// A marker that was appended, or goes another way.
-pub enum Marked {
-    /// Wait for this.
+/// A marker on its way.
+enum Marked {
+    /// It is in the log, and acknowledged when this says so.
     Appended(Acknowledged),
-    /// The coordinator of groups has to write it, into this partition.
-    ThroughGroups(i32),
+    /// The coordinator of groups has to write it.
+    ThroughGroups,
+    /// The partition does not exist any more: nothing is left to be marked.
+    Needless,
 }
 
-/// Appends a marker to a partition, or says who does.
-///
-/// # Errors
-/// Why the partition does not take it.
-pub fn mark(
-    partition: &Partition,
-    marker: &TransactionMarker,
-    now_ms: i64,
-) -> Result<Marked, MarkError> {
-    if *partition.topic == *OFFSETS_TOPIC {
-        return Ok(Marked::ThroughGroups(partition.index));
-    }
-    append(partition, marker, now_ms).map(Marked::Appended)
-}
-
-/// Why a partition does not take a marker.
-#[derive(Debug, thiserror::Error)]
-pub enum MarkError {
-    /// It is offline.
-    #[error("the partition is offline")]
-    Offline(ResponseError),
-    /// Its log refuses.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-/// Appends a marker to the log of a partition.
-pub(crate) fn append(
-    partition: &Partition,
-    marker: &TransactionMarker,
-    now_ms: i64,
-) -> Result<Acknowledged, MarkError> {
-    let log = partition.log().map_err(MarkError::Offline)?;
-    let marker = EndMarker {
+/// The marker as the log takes it.
+pub(crate) fn end_marker(marker: &TransactionMarker, now_ms: i64) -> EndMarker {
+    EndMarker {
         producer_id: marker.producer.id,
         producer_epoch: marker.producer.epoch,
         committed: marker.committed,
         coordinator_epoch: marker.coordinator_epoch,
         timestamp_ms: now_ms,
         strict_epoch: marker.strict_epoch,
-    };
-    let appended = log.append_end_marker(marker, partition.leader_epoch())?;
-    Ok(log.acknowledged(appended.last_offset))
+    }
 }
 
 /// Writes the markers of a transaction and reports what became of each.
 pub(super) async fn write(state: Arc<BrokerState>, shard: Arc<Shard>, markers: Markers) {
     let marker = TransactionMarker {
-        producer: Producer {
-            id: markers.producer.id,
-            epoch: markers.producer.epoch,
-        },
+        producer: markers.producer,
         committed: markers.committed,
         coordinator_epoch: markers.coordinator_epoch,
         strict_epoch: markers.transaction_version >= TransactionVersion::V2,
@@ -97,21 +62,20 @@ pub(super) async fn write(state: Arc<BrokerState>, shard: Arc<Shard>, markers: M
         "a transaction ends"
     );
     let report = |outcomes: Vec<(TopicPartition, MarkerOutcome)>| {
-        let again = outcomes.iter().filter(|(_, outcome)| *outcome == MarkerOutcome::Retry);
+        let again = outcomes
+            .iter()
+            .filter(|(_, outcome)| *outcome == MarkerOutcome::Retry);
         state.metrics.markers_to_retry(again.count());
         shard.step(&state, |machine, now_ms, effects| {
             machine.markers_written(now_ms, markers.id, &outcomes, effects);
         });
     };
-    let (mut done, mut under_way) = (Vec::new(), FuturesUnordered::new());
+    let (mut done, under_way) = (Vec::new(), FuturesUnordered::new());
     for (at, partition) in markers.partitions.into_iter().enumerate() {
         match begin(&state, &partition, &marker) {
-            Ok(Some(marked)) => under_way.push(end(&state, partition, marked, marker)),
-            Ok(None) => done.push((partition, MarkerOutcome::Done)),
-            Err(error) => {
-                let outcome = judge(&partition, &error);
-                done.push((partition, outcome));
-            }
+            Ok(Marked::Needless) => done.push((partition, MarkerOutcome::Done)),
+            Ok(marked) => under_way.push(end(&state, partition, marked, marker)),
+            Err(outcome) => done.push((partition, outcome)),
         }
         if at % AT_ONCE == AT_ONCE - 1 {
             tokio::task::yield_now().await;
@@ -126,24 +90,27 @@ pub(super) async fn write(state: Arc<BrokerState>, shard: Arc<Shard>, markers: M
     }
 }
 
-/// `None` when the partition does not exist any more: nothing is left to be marked.
 fn begin(
     state: &BrokerState,
     at: &TopicPartition,
     marker: &TransactionMarker,
-) -> Result<Option<Marked>, MarkError> {
-    match state.partitions.partition(&at.topic, at.partition) {
-        Some(partition) => mark(&partition, marker, state.now_ms()).map(Some),
-        None => {
-            let image = state.image();
-            let count = image.topic(&at.topic).map_or(0, |t| t.partitions.len());
-            if usize::try_from(at.partition).is_ok_and(|index| index < count) {
-                // About to be opened, or to be closed.
-                Err(MarkError::Offline(ResponseError::NotLeaderOrFollower))
-            } else {
-                Ok(None)
-            }
-        }
+) -> Result<Marked, MarkerOutcome> {
+    if *at.topic == *OFFSETS_TOPIC {
+        return Ok(Marked::ThroughGroups);
+    }
+    if let Some(partition) = state.partitions.partition(&at.topic, at.partition) {
+        let appended = append_marker(&partition, end_marker(marker, state.now_ms()));
+        return appended
+            .map(Marked::Appended)
+            .map_err(|error| judge(&error));
+    }
+    let image = state.image();
+    let count = image.topic(&at.topic).map_or(0, |t| t.partitions.len());
+    if usize::try_from(at.partition).is_ok_and(|index| index < count) {
+        // About to be opened.
+        Err(MarkerOutcome::Retry)
+    } else {
+        Ok(Marked::Needless)
     }
 }
 
@@ -154,11 +121,12 @@ async fn end(
     marker: TransactionMarker,
 ) -> (TopicPartition, MarkerOutcome) {
     let outcome = match marked {
+        Marked::Needless => MarkerOutcome::Done,
         Marked::Appended(acknowledged) => match acknowledged.await {
             Ok(()) => MarkerOutcome::Done,
-            Err(error) => judge(&at, &error.into()),
+            Err(error) => judge(&error),
         },
-        Marked::ThroughGroups(partition) => match through_groups(state, partition, marker).await {
+        Marked::ThroughGroups => match through_groups(state, at.partition, marker).await {
             Ok(()) | Err(PersistError::ProducerFenced) => MarkerOutcome::Done,
             Err(PersistError::CoordinatorFenced) => MarkerOutcome::CoordinatorFenced,
             Err(_) => MarkerOutcome::Retry,
@@ -178,7 +146,9 @@ pub async fn through_groups(
 ) -> Result<(), PersistError> {
     let shards = state.groups.all(state).await;
     let shards = shards.map_err(|_| PersistError::Unavailable)?;
-    let shard = usize::try_from(partition).ok().and_then(|at| shards.get(at));
+    let shard = usize::try_from(partition)
+        .ok()
+        .and_then(|at| shards.get(at));
     let shard = shard.ok_or(PersistError::NotLeader)?;
     let asked = shard.ask(state, |groups, now_ms, token, effects| {
         groups.end_transaction(now_ms, marker, token, effects);
@@ -190,19 +160,11 @@ pub async fn through_groups(
     }
 }
 
-fn judge(at: &TopicPartition, error: &MarkError) -> MarkerOutcome {
+fn judge(error: &StorageError) -> MarkerOutcome {
     match error {
-        MarkError::Storage(StorageError::ProducerFenced { .. }) => {
-            tracing::info!(topic = %at.topic, partition = at.partition, %error, "a marker is not needed any more");
-            MarkerOutcome::Done
-        }
-        MarkError::Storage(StorageError::CoordinatorFenced { .. }) => {
-            tracing::error!(topic = %at.topic, partition = at.partition, %error, "a newer coordinator ended this transaction");
-            MarkerOutcome::CoordinatorFenced
-        }
-        _ => {
-            tracing::warn!(topic = %at.topic, partition = at.partition, %error, "a marker will be written later");
-            MarkerOutcome::Retry
-        }
+        // A newer transaction of the producer has begun there: this one has ended.
+        StorageError::ProducerFenced { .. } => MarkerOutcome::Done,
+        StorageError::CoordinatorFenced { .. } => MarkerOutcome::CoordinatorFenced,
+        _ => MarkerOutcome::Retry,
     }
 }

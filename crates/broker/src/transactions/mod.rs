@@ -24,8 +24,8 @@ use crate::partitions::Partition;
 use crate::state::BrokerState;
 use crate::topics::NewTopic;
 
-pub(crate) use markers::append as append_marker;
-pub use markers::{MarkError, Marked, mark, through_groups};
+pub(crate) use markers::end_marker;
+pub use markers::through_groups;
 pub(crate) use partitions::add_once;
 pub use partitions::{Membership, join};
 
@@ -133,6 +133,11 @@ fn config(state: &BrokerState) -> TransactionConfig {
         transaction_version: TransactionVersion::V2,
         ..defaults
     }
+}
+
+/// Whether batches of transactions whose client adds the partitions are verified.
+pub fn verification_is_on(state: &BrokerState) -> bool {
+    state.number("transaction.partition.verification.enable", true)
 }
 
 /// Makes sure that the next producer of this shard finds a producer id.

@@ -123,7 +123,8 @@ fn told(error: TransactionError, membership: Membership) -> ResponseError {
         TransactionError::TransactionAbortable if membership == Membership::Verify => {
             ResponseError::InvalidTxnState
         }
-        error => ResponseError::try_from_code(error.code())
-            .unwrap_or(ResponseError::UnknownServerError),
+        error => {
+            ResponseError::try_from_code(error.code()).unwrap_or(ResponseError::UnknownServerError)
+        }
     }
 }

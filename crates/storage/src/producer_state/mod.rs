@@ -307,7 +307,8 @@ impl ProducerStates {
         let last_offset = header.last_offset();
         let state = self.entry(header);
         state.note_marker(last_offset, header.max_timestamp, marker.coordinator_epoch);
-        self.verifying.end(header.producer_id);
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        self.verifying.end_by_marker(producer_id, epoch);
         let open = self.open.end(header.producer_id)?;
         Some(Completed {
             producer_id: header.producer_id,
