@@ -330,7 +330,10 @@ impl Life<'_> {
             }
             if !self.model.is_cut {
                 let stable = log.last_stable_offset();
-                assert!(stable >= self.model.told, "step {step}: it fell to {stable}");
+                assert!(
+                    stable >= self.model.told,
+                    "step {step}: it fell to {stable}"
+                );
                 self.model.told = stable;
             }
         }
