@@ -649,7 +649,7 @@ fn a_crash_at_any_change_leaves_what_the_markers_say() {
             found.check(&log, random, &what).unwrap();
             assert!(log.last_stable_offset() >= model.told, "{what}");
             let read = log.read_range(0, 1 << 20, ReadLimit::Stable).unwrap();
-            assert!(read.len() > 0 || log.last_stable_offset() == 0, "{what}");
+            assert!(!read.is_empty() || log.last_stable_offset() == 0, "{what}");
         }
         if ended.is_ok() {
             assert!(power > 100, "the history ended after {power} changes");
