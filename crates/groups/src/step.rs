@@ -10,14 +10,16 @@ use crate::api::{
     Effect, GroupRecord, JoinRefused, Producer, Reply, Token, TopicResult, TransactionMarker,
     WriteId,
 };
+use crate::classic::MemberUpdate;
 use crate::config::GroupConfig;
 use crate::error::GroupError;
-use crate::group::MemberUpdate;
+use crate::modern::TopicCatalog;
 use crate::offsets::CommittedOffset;
 
 /// One step's surroundings.
 pub(crate) struct Step<'a> {
     pub(crate) config: &'a GroupConfig,
+    pub(crate) topics: &'a dyn TopicCatalog,
     pub(crate) now_ms: i64,
     pub(crate) writes: &'a mut Writes,
     pub(crate) out: &'a mut Vec<Effect>,
@@ -118,6 +120,8 @@ pub(crate) enum Purpose {
     },
     /// The group goes away.
     Delete { token: Option<Token> },
+    /// The state of a group with member epochs; its [`crate::modern::Ledger`] knows more.
+    State,
 }
 
 /// Who hears about a change of offsets.

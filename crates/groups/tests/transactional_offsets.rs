@@ -306,7 +306,7 @@ fn commit(group: &str, partition: i32, offset: i64) -> OffsetCommit {
         group_instance_id: None,
         generation_id: -1,
         retention_ms: None,
-        knows_group_id_not_found: true,
+        knows_member_epochs: true,
         topics: vec![CommitTopic {
             topic: TOPIC.to_owned(),
             topic_id: Uuid::nil(),

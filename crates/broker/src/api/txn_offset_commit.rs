@@ -30,7 +30,7 @@ use crate::transactions::{self, Membership};
 const ABORTABLE: i16 = 4;
 /// The server adds the group's partition from this version on (KIP-890).
 const ADDS: i16 = 5;
-/// Topics are named by id from this version on.
+/// Topics are named by id, and clients know the errors of member epochs, from this version on (KIP-848).
 const TOPIC_IDS: i16 = 6;
 
 /// Error codes by topic and partition.
@@ -171,7 +171,7 @@ async fn commit(
         group_instance_id: request.group_instance_id.as_ref().map(ToString::to_string),
         generation_id: request.generation_id,
         retention_ms: None,
-        knows_group_id_not_found: false,
+        knows_member_epochs: ctx.version >= TOPIC_IDS,
         topics,
     };
     let partition = shard.partition().clone();

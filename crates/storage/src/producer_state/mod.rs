@@ -424,4 +424,6 @@ fn next_sequence(last: i32) -> i32 {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
