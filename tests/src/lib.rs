@@ -15,6 +15,7 @@ pub mod command;
 pub mod history;
 pub mod produce;
 pub mod requests;
+mod requests_of_transactions;
 pub mod server;
 pub mod wire;
 
