@@ -80,7 +80,9 @@ impl Broker {
         }
         let warming = state.clone();
         tasks.spawn(async move {
+            // Groups first: transactions end in their partitions too.
             warming.groups.warm_up(&warming).await;
+            warming.transactions.warm_up(&warming).await;
             crate::share::warm_up(&warming).await;
         });
         let upkeep = Mutex::new(Some(upkeep));
@@ -294,7 +296,6 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     env.flusher.observe(Arc::new(FlushMetrics(metrics.clone())));
     let metadata = LocalMetadataLog::open(&env, &dir)?;
     let (work, folders) = mpsc::channel();
-    let statics = statics(&config, &endpoints);
     let max_share_sessions = statics.get("group.share.max.share.sessions");
     let max_share_sessions = max_share_sessions.and_then(|most| most.parse().ok());
     let state = Arc::new(BrokerState {
@@ -312,6 +313,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         share: crate::share::ShareGroups::new(max_share_sessions),
         share_states: crate::share::store::ShareStates::default(),
         guard: DiskGuard::default(),
+        transactions: crate::transactions::Transactions::default(),
         metrics,
         connections: Arc::default(),
         upkeep: work.clone(),

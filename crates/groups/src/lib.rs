@@ -69,6 +69,7 @@ mod modern;
 mod offsets;
 mod share;
 mod step;
+mod transactional;
 
 pub use api::*;
 pub use config::{

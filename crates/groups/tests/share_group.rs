@@ -388,7 +388,9 @@ fn settle(
         assert!(client.is_in);
         let infos = client.topics.iter().filter_map(|name| topics.info(name));
         for info in infos {
-            (0..info.partitions as i32).for_each(|part| drop(wanted.insert((info.id, part), 0)));
+            (0..info.partitions as i32).for_each(|part| {
+                wanted.insert((info.id, part), 0);
+            });
         }
     }
     for client in clients.iter() {

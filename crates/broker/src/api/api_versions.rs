@@ -45,7 +45,7 @@ static FEATURES: &[Feature] = &[
         name: "transaction.version",
         min: 0,
         max: 2,
-        level: 0,
+        level: 2,
     },
 ];
 

@@ -52,7 +52,7 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
             ResponseError::InvalidRequest,
             "This is not the key of a share-partition.",
         ),
-        GROUP | SHARE => {
+        GROUP | TRANSACTION | SHARE => {
             let endpoint = &ctx.connection.endpoint;
             Coordinator::default()
                 .with_key(key)
@@ -61,11 +61,6 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
                 .with_port(i32::from(endpoint.port))
                 .with_error_message((ctx.version >= BATCHED).then(StrBytes::new))
         }
-        TRANSACTION => refuse(
-            key,
-            ResponseError::TransactionalIdAuthorizationFailed,
-            "This server does not offer transactions.",
-        ),
         _ => refuse(
             key,
             ResponseError::InvalidRequest,

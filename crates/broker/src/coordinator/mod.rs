@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dlog_coordination::{
-    Action, PersistError, Record, StateMachine, Token, WriteId, partition_for_name,
+    Action, LogEntry, PersistError, StateMachine, Token, WriteId, partition_for_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, SetOnce, oneshot};
@@ -267,8 +267,8 @@ impl<K: Kind> Shard<K> {
                             let _ = caller.send(reply);
                         }
                     }
-                    Action::Append { write, records } => {
-                        let written = self.write(state, &mut inner.machine, write, &records);
+                    Action::Append { write, entry } => {
+                        let written = self.write(state, &mut inner.machine, write, &entry);
                         if let Some(result) = written {
                             let now_ms = state.now_ms();
                             inner.machine.persisted(now_ms, write, result, &mut effects);
@@ -280,15 +280,15 @@ impl<K: Kind> Shard<K> {
         }
     }
 
-    /// Appends records. `None` when the write has still to be acknowledged: the core hears later.
+    /// Appends an entry. `None` when the write has still to be acknowledged: the core hears later.
     fn write(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
         machine: &mut K::Machine,
         write: WriteId,
-        records: &[Record],
+        entry: &LogEntry,
     ) -> Option<Result<(), PersistError>> {
-        let appended = append::records(&self.partition, records, state.now_ms());
+        let appended = append::entry(&self.partition, entry, state.now_ms());
         let (first_offset, acknowledged) = match appended {
             Ok(appended) => appended,
             Err(error) => return Some(Err(error)),

@@ -20,6 +20,7 @@ use crate::modern::{Ledger, Refused, StateKey, TopicCatalog};
 use crate::offsets::Offsets;
 use crate::share::{self as sharing, ShareGroup};
 use crate::step::{Purpose, Step};
+use crate::transactional::TransactionalOffsets;
 
 pub use state::GroupState;
 
@@ -36,6 +37,7 @@ pub(crate) struct Group {
     pub(crate) id: Arc<str>,
     kind: Kind,
     pub(crate) offsets: Offsets,
+    pub(crate) transactional: TransactionalOffsets,
     /// Open writes of offsets.
     pub(crate) offset_writes: usize,
     /// The keys whose tombstones are on their way to the log, when the group is being deleted.
@@ -67,6 +69,7 @@ impl Group {
             id,
             kind,
             offsets: Offsets::default(),
+            transactional: TransactionalOffsets::default(),
             offset_writes: 0,
             deleting: None,
             ledger: Ledger::default(),
@@ -114,6 +117,7 @@ impl Group {
         blank
             && self.deleting.is_none()
             && self.offsets.is_empty()
+            && self.transactional.is_empty()
             && self.offset_writes == 0
             && self.ledger.is_idle()
     }
@@ -319,6 +323,7 @@ impl Group {
     pub(crate) fn check_commit(
         &mut self,
         request: &OffsetCommit,
+        transactional: bool,
         topics: &dyn TopicCatalog,
         now_ms: i64,
     ) -> Result<(), GroupError> {
@@ -326,8 +331,8 @@ impl Group {
             return Err(GroupError::CoordinatorNotAvailable);
         }
         match &mut self.kind {
-            Kind::Classic(classic) => classic.check_commit(request, now_ms),
-            Kind::Consumer(consumer) => consumer.check_commit(request, topics),
+            Kind::Classic(classic) => classic.check_commit(request, transactional, now_ms),
+            Kind::Consumer(consumer) => consumer.check_commit(request, transactional, topics),
             Kind::Share(_) => Err(GroupError::GroupIdNotFound),
         }
     }

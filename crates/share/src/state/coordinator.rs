@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use dlog_coordination::{Action, PersistError, Phase, Record, StateMachine, Token, WriteId};
+use dlog_coordination::{
+    Action, LogEntry, PersistError, Phase, Record, StateMachine, Token, WriteId,
+};
 use uuid::Uuid;
 
 use super::entry::{Change, Entry, NO_START, Stored, tidy};
@@ -466,7 +468,10 @@ impl From<Effect> for Action<Reply, i64> {
     fn from(effect: Effect) -> Self {
         match effect {
             Effect::Reply { token, reply } => Self::Reply { token, reply },
-            Effect::Persist { write, records } => Self::Append { write, records },
+            Effect::Persist { write, records } => Self::Append {
+                write,
+                entry: LogEntry::Records(records),
+            },
             Effect::Prune { before } => Self::Work(before),
         }
     }

@@ -154,9 +154,12 @@ impl From<PersistError> for StateError {
         match error {
             PersistError::NotLeader => Self::NotCoordinator,
             PersistError::TooLarge => Self::Unknown,
-            PersistError::Unavailable | PersistError::TimedOut | PersistError::Failed => {
-                Self::CoordinatorNotAvailable
-            }
+            // No record of this topic has a producer.
+            PersistError::Unavailable
+            | PersistError::TimedOut
+            | PersistError::Failed
+            | PersistError::ProducerFenced
+            | PersistError::CoordinatorFenced => Self::CoordinatorNotAvailable,
         }
     }
 }

@@ -317,6 +317,7 @@ fn decode_newer(api: ApiKey, version: i16, body: &[u8]) -> bool {
             raw.decode::<DescribeShareGroupOffsetsRequest>().is_ok()
         }
         ApiKey::WriteTxnMarkers => newer::write_txn_markers_request(&raw).is_ok(),
+        ApiKey::TxnOffsetCommit => newer::txn_offset_commit_request(&raw).is_ok(),
         other => panic!("{other:?} has no decoder"),
     }
 }
