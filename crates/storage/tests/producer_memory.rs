@@ -47,6 +47,12 @@ fn an_idle_producer_takes_few_bytes() {
     let with_five = (resident() - before) / PRODUCERS;
     println!("bytes for each idle producer: {with_one} with one batch, {with_five} with five");
     assert_eq!(log.producer_count() as i64, PRODUCERS);
-    assert!((40..130).contains(&with_one), "{with_one} bytes with one batch");
-    assert!((130..260).contains(&with_five), "{with_five} bytes with five");
+    assert!(
+        (40..130).contains(&with_one),
+        "{with_one} bytes with one batch"
+    );
+    assert!(
+        (130..260).contains(&with_five),
+        "{with_five} bytes with five"
+    );
 }
