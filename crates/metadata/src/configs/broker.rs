@@ -1,5 +1,6 @@
 //! The broker settings that Kafka's tools show and change.
 
+mod disk;
 mod groups;
 
 use std::sync::LazyLock;
@@ -46,7 +47,7 @@ pub fn find(name: &str) -> Option<&'static ConfigDef> {
 /// All broker settings, by name. What can be changed while the server runs takes effect at once; the
 /// rest is read-only, also where Kafka could change it.
 pub static BROKER_CONFIGS: LazyLock<Vec<ConfigDef>> = LazyLock::new(|| {
-    let mut all = [SERVER, groups::GROUPS].concat();
+    let mut all = [SERVER, disk::DISK, groups::GROUPS].concat();
     all.sort_unstable_by_key(|def| def.name);
     all
 });
