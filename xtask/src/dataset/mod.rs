@@ -9,7 +9,7 @@
 mod load;
 mod read;
 mod rows;
-mod server;
+pub mod server;
 mod verify;
 #[cfg(test)]
 mod verify_tests;
