@@ -234,7 +234,9 @@ def rewind(worker, consumer):
 def transform(worker):
     group, output = f"{worker.prefix}-confluent", f"{worker.prefix}-out-confluent"
     producer = worker.transactional()
-    consumer = worker.consumer(group, "read_committed", {"group.instance.id": worker.identity})
+    # A static member of the consumer protocol is not replaced before its session is over.
+    static = {"group.instance.id": worker.identity} if worker.protocol == "classic" else {}
+    consumer = worker.consumer(group, "read_committed", static)
     batches = Batches(worker, consumer, "read_committed")
     batches.subscribe(f"{worker.prefix}-in")
     while not worker.stopped:

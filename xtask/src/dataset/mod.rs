@@ -164,7 +164,7 @@ fn whole(root: &Path, tools: &Tools, options: &DatasetOptions) -> Result<()> {
         program,
         rows,
     };
-    let mut server = Server::start(&run.program, &run.folder.join("data"))?;
+    let mut server = Server::start(&run.program, &run.folder.join("data"), &[])?;
     let halves = [
         (Writer::Kcat, 0..total / 2),
         (Writer::Confluent, total / 2..total),

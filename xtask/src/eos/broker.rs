@@ -9,13 +9,22 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::programs::Programs;
+
+/// The consumer protocol's members do not wait 45 seconds for one that was killed, as the classic ones choose
+/// for themselves.
+const QUICK_SESSIONS: [(&str, &str); 4] = [
+    ("group.consumer.min.session.timeout.ms", "6000"),
+    ("group.consumer.session.timeout.ms", "6000"),
+    ("group.consumer.min.heartbeat.interval.ms", "500"),
+    ("group.consumer.heartbeat.interval.ms", "500"),
+];
 use crate::compat::{Against, must};
 use crate::dataset::server::Server;
 use crate::kafka::{BrokerOptions, Distribution, KafkaBroker, free_port};
 
 /// A running broker. Dropped, it is killed.
 pub enum Broker {
-    /// `dlog serve` with its default settings.
+    /// `dlog serve`, with its default settings under the classic protocol.
     Dlog(Server),
     /// Apache Kafka; none only while it is started again.
     Kafka(Box<BrokerOptions>, Box<Distribution>, Option<KafkaBroker>),
@@ -26,9 +35,18 @@ impl Broker {
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn start(against: Against, programs: &Programs, data: &Path) -> Result<Self> {
+    pub fn start(
+        against: Against,
+        programs: &Programs,
+        data: &Path,
+        protocol: &str,
+    ) -> Result<Self> {
+        let settings = match protocol {
+            "consumer" => &QUICK_SESSIONS[..],
+            _ => &[],
+        };
         if against == Against::Dlog {
-            return Server::start(&programs.dlog, data).map(Self::Dlog);
+            return Server::start(&programs.dlog, data, settings).map(Self::Dlog);
         }
         if data.exists() {
             fs::remove_dir_all(data)?;
@@ -37,6 +55,9 @@ impl Broker {
             .with("offsets.topic.num.partitions", "4")
             .with("transaction.state.log.num.partitions", "4")
             .with("auto.create.topics.enable", "false");
+        for (name, value) in settings {
+            options = options.with(name, value);
+        }
         options.heap_mib = 512;
         options.port = free_port()?;
         let distribution = programs.distribution.clone();

@@ -95,14 +95,16 @@ pub fn run(programs: &Programs, options: &EosOptions, seed: u64, folder: &Path) 
         fs::remove_dir_all(folder)?;
     }
     fs::create_dir_all(folder)?;
-    let broker = Broker::start(options.against, programs, &folder.join("data"))?;
+    let protocol = match options.protocol.as_deref() {
+        Some("consumer") => "consumer",
+        Some(_) => "classic",
+        None => ["classic", "consumer"][usize::from(seed.count_ones() % 2 == 1)],
+    };
+    let data = folder.join("data");
+    let broker = Broker::start(options.against, programs, &data, protocol)?;
     for (topic, partitions) in TOPICS {
         broker.create_topic(programs, &format!("{PREFIX}-{topic}"), partitions)?;
     }
-    let protocol = match options.protocol.as_deref() {
-        Some("consumer") => "consumer",
-        _ => "classic",
-    };
     let clients = Clients::new(Setting {
         programs,
         bootstrap: broker.bootstrap(),

@@ -28,7 +28,9 @@ final class Transform {
     }
 
     void run() {
-        Map<String, Object> instance = Map.of("group.instance.id", worker.prefix + "-" + worker.id);
+        // A static member of the consumer protocol is not replaced before its session is over.
+        Map<String, Object> instance = worker.protocol.equals("classic")
+                ? Map.of("group.instance.id", worker.prefix + "-" + worker.id) : Map.of();
         KafkaProducer<String, String> producer = worker.transactional();
         KafkaConsumer<String, String> consumer = worker.consumer(group, "read_committed", instance);
         consumer.subscribe(List.of(worker.prefix + "-in"), new Rebalances(consumer));
