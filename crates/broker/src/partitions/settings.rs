@@ -116,6 +116,9 @@ impl TopicSettings {
     }
 }
 
+/// The server's setting for [`LogConfig::max_producers`].
+pub(crate) const MAX_PRODUCERS: &str = "producer.id.max.per.partition";
+
 /// The settings of a topic's logs.
 pub fn log_config(
     configs: Option<&BTreeMap<String, String>>,
@@ -151,6 +154,10 @@ pub fn log_config(
         retention_ms: Some(values.number("retention.ms", 604_800_000)).filter(|&ms| ms >= 0),
         retention_bytes: at_least_zero("retention.bytes", -1),
         cleanup,
+        max_producers: statics
+            .get(MAX_PRODUCERS)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(LogConfig::default().max_producers),
         ..LogConfig::default()
     }
 }

@@ -46,6 +46,7 @@ error_codes! {
     LeaveGroupResponse => |r| {
         std::iter::once(r.error_code).chain(r.members.iter().map(|m| m.error_code))
     };
+    ListConfigResourcesResponse => |r| [r.error_code];
     ListGroupsResponse => |r| [r.error_code];
     ListOffsetsResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     ListPartitionReassignmentsResponse => |r| [r.error_code];
@@ -67,4 +68,8 @@ error_codes! {
     };
     OffsetForLeaderEpochResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     SyncGroupResponse => |r| [r.error_code];
+    WriteTxnMarkersResponse => |r| {
+        let topics = r.markers.iter().flat_map(|marker| &marker.topics);
+        topics.flat_map(|topic| &topic.partitions).map(|p| p.error_code)
+    };
 }

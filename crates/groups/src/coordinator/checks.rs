@@ -1,16 +1,18 @@
 //! Checks of requests that need no group: phase, names and sizes. What passes here can be written
 //! as a record.
 
+use dlog_coordination::Phase;
+
 use crate::api::{JoinGroup, OffsetCommit};
 use crate::error::GroupError;
 
-use super::{GroupCoordinator, Phase};
+use super::GroupCoordinator;
 
 /// A stored text has an `i16` length; member ids add a dash and a UUID to a client's name.
 const MAX_GROUP_ID_BYTES: usize = i16::MAX as usize;
-const MAX_NAME_BYTES: usize = 32_000;
+pub(super) const MAX_NAME_BYTES: usize = 32_000;
 /// As Kafka: like a topic's name.
-const MAX_INSTANCE_ID_BYTES: usize = 249;
+pub(super) const MAX_INSTANCE_ID_BYTES: usize = 249;
 
 impl GroupCoordinator {
     pub(super) fn check_active(&self) -> Result<(), GroupError> {

@@ -4,8 +4,10 @@
 //!
 //! The groups are swept in slices, a bounded number per tick.
 
-use std::ops::Bound;
+use std::ops::Bound::Unbounded;
 use std::sync::Arc;
+
+use dlog_coordination::behind;
 
 use crate::api::Effect;
 use crate::group::{Group, GroupState};
@@ -21,25 +23,6 @@ const SLICE_OFFSETS: usize = 50_000;
 /// Tombstones in one write.
 const WRITE_TOMBSTONES: usize = 1_000;
 
-/// How far the sweep is.
-#[derive(Debug, Default)]
-pub(super) struct Sweep {
-    due_ms: Option<i64>,
-    /// The last group seen by a sweep that goes on.
-    cursor: Option<Arc<str>>,
-}
-
-impl Sweep {
-    pub(super) fn due_ms(&self) -> Option<i64> {
-        self.due_ms
-    }
-
-    pub(super) fn schedule(&mut self, at_ms: i64) {
-        self.due_ms = Some(at_ms);
-        self.cursor = None;
-    }
-}
-
 /// From when on the retention time counts.
 enum Base {
     Commit,
@@ -48,16 +31,18 @@ enum Base {
 
 impl GroupCoordinator {
     pub(super) fn sweep_expired(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
-        if self.sweep.due_ms.is_none_or(|due_ms| due_ms > now_ms) {
+        if !self.sweep.is_due(now_ms) {
             return;
         }
-        let start = self.sweep.cursor.take();
-        let from = start.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let start = self.sweep.take_cursor();
+        let from = behind(start.as_ref());
         let mut seen_offsets = 0;
         let mut slice: Vec<Arc<str>> = Vec::new();
-        for (group_id, group) in self.groups.range::<str, _>((from, Bound::Unbounded)) {
+        for (group_id, group) in self.groups.range::<str, _>((from, Unbounded)) {
             if slice.len() == SLICE_GROUPS || seen_offsets > SLICE_OFFSETS {
-                self.sweep.cursor = slice.last().cloned();
+                if let Some(last) = slice.last() {
+                    self.sweep.stop_at(last.clone());
+                }
                 break;
             }
             seen_offsets += group
@@ -70,7 +55,7 @@ impl GroupCoordinator {
         for group_id in slice {
             self.expire_group(now_ms, &group_id, out);
         }
-        if self.sweep.cursor.is_none() {
+        if self.sweep.is_done() {
             self.names.forget_unused();
             self.sweep
                 .schedule(now_ms + self.config.offsets_retention_check_interval_ms.max(1));
@@ -82,17 +67,18 @@ impl GroupCoordinator {
             return;
         };
         // What is on its way to the log is younger than what is looked at here.
-        if group.offset_writes > 0 || group.state == GroupState::Dead {
+        if group.offset_writes > 0 || group.state() == GroupState::Dead {
             return;
         }
         let retention_ms = self.config.offsets_retention_ms;
         let (expired, all) = expired_offsets(group, retention_ms, now_ms);
-        if all && group.state == GroupState::Empty && !group.has_pending_members() {
+        if all && group.is_deserted() {
             self.begin_delete(now_ms, group_id, None, out);
             return;
         }
         let mut step = Step {
             config: &self.config,
+            topics: &*self.topics,
             now_ms,
             writes: &mut self.writes,
             out,
@@ -108,11 +94,17 @@ impl GroupCoordinator {
 
 /// The offsets that have expired, and whether these are all the group has.
 fn expired_offsets(group: &Group, retention_ms: i64, now_ms: i64) -> (Vec<OffsetChange>, bool) {
-    let base = match group.state {
-        _ if group.protocol_type.is_none() => Base::Commit,
-        GroupState::Empty => group.state_since_ms.map_or(Base::Commit, Base::EmptySince),
-        GroupState::Stable if group.knows_subscriptions() => Base::Commit,
-        _ => return (Vec::new(), false),
+    let base = match group.classic() {
+        // The server knows what a group of the new protocol reads, in whatever state it is.
+        None => Base::Commit,
+        Some(classic) => match classic.state {
+            _ if classic.protocol_type.is_none() => Base::Commit,
+            GroupState::Empty => classic
+                .state_since_ms
+                .map_or(Base::Commit, Base::EmptySince),
+            GroupState::Stable if classic.knows_subscriptions() => Base::Commit,
+            _ => return (Vec::new(), false),
+        },
     };
     let is_expired = |offset: &CommittedOffset| match (offset.expire_timestamp_ms(), &base) {
         (Some(expires_ms), _) => now_ms >= expires_ms,

@@ -9,10 +9,14 @@
 //! - `.index`, 8 bytes an entry: `u32` offset relative to the base offset (the *last* offset of the
 //!   batch), `u32` position of that batch;
 //! - `.timeindex`, 12 bytes an entry: `i64` largest timestamp up to here (Unix ms), `u32` relative
-//!   offset of the batch that holds it.
+//!   offset of the batch that holds it;
+//! - `.txnindex`, 34 bytes an entry, one for each aborted transaction: see [`AbortedTransaction`].
 
+mod aborted;
 mod table;
 
+pub(crate) use aborted::facts_with;
+pub use aborted::{ABORTED_ENTRY_BYTES, AbortedTransaction};
 pub(crate) use table::EntryTable;
 
 use std::path::Path;
@@ -164,12 +168,17 @@ impl SegmentIndex {
         self.offset_entry(after.checked_sub(1)?)
     }
 
-    /// Offset of the entry that points exactly at `position`.
-    pub(crate) fn offset_at(&self, position: u64) -> Option<i64> {
+    /// The first entry at `position` or behind it.
+    pub(crate) fn entry_from_position(&self, position: u64) -> Option<OffsetEntry> {
         let first = self
             .offsets
             .partition_point(|i| Some(self.offset_entry(i)?.position < position))?;
         self.offset_entry(first)
+    }
+
+    /// Offset of the entry that points exactly at `position`.
+    pub(crate) fn offset_at(&self, position: u64) -> Option<i64> {
+        self.entry_from_position(position)
             .filter(|entry| entry.position == position)
             .map(|entry| entry.offset)
     }
@@ -243,6 +252,7 @@ impl SegmentIndex {
 pub(crate) struct IndexPaths {
     pub(crate) offsets: std::path::PathBuf,
     pub(crate) times: std::path::PathBuf,
+    pub(crate) aborted: std::path::PathBuf,
 }
 
 impl IndexPaths {
@@ -250,6 +260,7 @@ impl IndexPaths {
         Self {
             offsets: log.with_extension("index"),
             times: log.with_extension("timeindex"),
+            aborted: log.with_extension("txnindex"),
         }
     }
 }

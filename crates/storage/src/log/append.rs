@@ -6,14 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
+use super::outgoing::{Outgoing, followed, split_batches};
+use super::read::containing;
+use super::transactions::mark_of;
 use super::zeros::{ZEROS, zeros_ahead};
 use super::{LogCore, LogEvent, Mark, Writer};
 use crate::config::{FlushPolicy, Format, LogConfig};
 use crate::error::{Result, StorageError};
 use crate::flush::Work;
-use crate::index::OFFSET_ENTRY_BYTES;
-use crate::producer_state::Verdict;
-use crate::record::{BATCH_HEADER_BYTES, Batch, BatchHeader, RecordError, TimestampType};
+use crate::index::{AbortedTransaction, OFFSET_ENTRY_BYTES};
+use crate::producer_state::{Completed, Place, Verdict};
 use crate::segment::{IndexPace, Segment};
 
 /// Who says which offsets the batches get.
@@ -48,105 +50,6 @@ pub struct Appended {
     pub log_start_offset: i64,
 }
 
-/// One frame on its way to the file.
-pub(super) struct Outgoing {
-    /// Header of a v2 batch as it will be written; `None` for a v1 message.
-    header: Option<BatchHeader>,
-    head: [u8; BATCH_HEADER_BYTES],
-    /// The whole frame as it came; of a batch only what follows the header is written from here.
-    bytes: Bytes,
-    base_offset: i64,
-    last_offset: i64,
-    max_timestamp_ms: i64,
-}
-
-impl Outgoing {
-    fn of_batch(batch: &Batch) -> Self {
-        let header = *batch.header();
-        Self {
-            header: Some(header),
-            head: [0; BATCH_HEADER_BYTES],
-            bytes: batch.bytes().clone(),
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            max_timestamp_ms: header.max_timestamp,
-        }
-    }
-
-    /// A v1 message.
-    pub(super) fn of_message(bytes: Bytes, timestamp_ms: i64) -> Self {
-        Self {
-            header: None,
-            head: [0; BATCH_HEADER_BYTES],
-            bytes,
-            base_offset: 0,
-            last_offset: 0,
-            max_timestamp_ms: timestamp_ms,
-        }
-    }
-
-    fn len(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn format(&self) -> Format {
-        if self.header.is_some() {
-            Format::V2
-        } else {
-            Format::V1
-        }
-    }
-
-    /// Gives the frame its place; the record bytes stay as they are.
-    fn assign(&mut self, base_offset: i64, mode: AppendMode) {
-        if let (
-            Some(header),
-            AppendMode::Leader {
-                leader_epoch,
-                log_append_time,
-            },
-        ) = (&mut self.header, mode)
-        {
-            header.base_offset = base_offset;
-            header.partition_leader_epoch = leader_epoch;
-            if let Some(now_ms) = log_append_time {
-                header.set_timestamp_type(TimestampType::LogAppendTime);
-                header.max_timestamp = now_ms;
-                self.max_timestamp_ms = now_ms;
-            }
-        }
-        self.base_offset = base_offset;
-        self.last_offset = self
-            .header
-            .map_or(base_offset, |header| header.last_offset());
-        let Some(header) = &mut self.header else {
-            return;
-        };
-        header.write(&mut self.head);
-        if matches!(
-            mode,
-            AppendMode::Leader {
-                log_append_time: Some(_),
-                ..
-            }
-        ) {
-            // Attributes and timestamps lie under the checksum (bytes 21 on).
-            let crc = crc32c::crc32c(&self.head[21..]);
-            header.crc = crc32c::crc32c_append(crc, &self.bytes[BATCH_HEADER_BYTES..]);
-            header.write(&mut self.head);
-        }
-    }
-
-    fn push_slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
-        if self.header.is_some() {
-            slices.push(IoSlice::new(&self.head));
-            slices.push(IoSlice::new(&self.bytes[BATCH_HEADER_BYTES..]));
-        } else {
-            slices.push(IoSlice::new(&self.bytes));
-        }
-    }
-}
-
 /// Where an append began that takes more than one write.
 struct Begun {
     segments: Arc<Vec<Arc<Segment>>>,
@@ -160,20 +63,28 @@ impl LogCore {
     ///
     /// # Errors
     /// [`StorageError::Record`] for bytes that are no whole batches, [`StorageError::TooLarge`],
-    /// [`StorageError::OutOfOrderSequence`], [`StorageError::ProducerFenced`], an I/O error (after
-    /// which nothing was appended), [`StorageError::Offline`] or [`StorageError::Closed`].
+    /// [`StorageError::OutOfOrderSequence`], [`StorageError::ProducerFenced`],
+    /// [`StorageError::InvalidTxnState`], an I/O error (after which nothing was appended),
+    /// [`StorageError::Offline`] or [`StorageError::Closed`].
     pub fn append_batches(&self, bytes: Bytes, mode: AppendMode) -> Result<Appended> {
-        let appended = self.append_frames(split_batches(bytes)?, mode)?;
-        if self.config.load().flush == FlushPolicy::Always {
-            self.request_flush();
-        }
+        let appended = self.append_frames(split_batches(bytes)?, mode, |_| Ok(()))?;
+        self.flush_if_waited_for();
         Ok(appended)
     }
 
+    /// Under `always` whoever appended waits for a flush.
+    pub(super) fn flush_if_waited_for(&self) {
+        if self.config.load().flush == FlushPolicy::Always {
+            self.request_flush();
+        }
+    }
+
+    /// Appends frames; `allowed` is asked under the writer's lock.
     pub(super) fn append_frames(
         &self,
         mut frames: Vec<Outgoing>,
         mode: AppendMode,
+        allowed: impl FnOnce(&Writer) -> Result<()>,
     ) -> Result<Appended> {
         self.check_open()?;
         let config = self.config.load();
@@ -193,6 +104,7 @@ impl LogCore {
         {
             return Ok(duplicate);
         }
+        allowed(&writer)?;
         let mut next = writer.next_offset;
         for frame in &mut frames {
             let base = match mode {
@@ -272,27 +184,58 @@ impl LogCore {
             }
             rest = later;
         }
-        self.publish(writer, frames);
+        self.publish(writer, config, frames);
         Ok(())
     }
 
     /// All frames are in the files: from here on they are part of the log.
-    fn publish(&self, writer: &mut Writer, frames: &[Outgoing]) {
+    fn publish(&self, writer: &mut Writer, config: &LogConfig, frames: &[Outgoing]) {
+        let mut completed = None;
+        let now_ms = self.now_ms();
         for frame in frames {
             if let Some(header) = &frame.header {
-                writer.producers.record(header);
                 writer.epochs_changed |= writer
                     .epochs
                     .note(header.partition_leader_epoch, frame.base_offset);
+                if let Some(marker) = frame.marker {
+                    if let Some(ended) = writer.producers.record_marker(header, marker) {
+                        self.note_aborted(frame, ended.aborted());
+                        completed.get_or_insert_with(Vec::new).push(ended);
+                    }
+                } else {
+                    writer.producers.record(header, frame.place.get(), now_ms);
+                }
             }
             writer.next_offset = frame.last_offset + 1;
         }
-        self.move_end(writer);
+        let most = config.max_producers as usize;
+        if most > 0 && writer.producers.evict(most) > 0 {
+            tracing::debug!(dir = %self.dir.display(), most, "forgot the longest idle producers");
+        }
+        self.move_end_past(writer, &completed.unwrap_or_default());
+    }
+
+    /// Adds an aborted transaction to the index of the segment that its marker was written to.
+    fn note_aborted(&self, frame: &Outgoing, aborted: Option<AbortedTransaction>) {
+        if let Some(transaction) = aborted {
+            let segments = self.segments.load();
+            segments[containing(&segments, frame.place.get().segment)].note_aborted(&transaction);
+        }
     }
 
     /// Makes the writer's place the end of the log.
     pub(super) fn move_end(&self, writer: &Writer) {
-        self.marks.lock().end = Mark {
+        self.move_end_past(writer, &[]);
+    }
+
+    fn move_end_past(&self, writer: &Writer, completed: &[Completed]) {
+        let mut marks = self.marks.lock();
+        // Before the transactions leave the open ones: in between they would hold nothing back.
+        for ended in completed {
+            marks.note_marker(ended);
+        }
+        marks.first_open = writer.producers.first_open().map(mark_of);
+        marks.end = Mark {
             offset: writer.next_offset,
             segment: writer.active.base_offset(),
             position: writer.active.size(),
@@ -413,6 +356,10 @@ impl LogCore {
         active.note_first_append(self.now_ms());
         let mut position = start;
         for frame in group {
+            frame.place.set(Place {
+                segment: active.base_offset(),
+                position,
+            });
             let (offset, time) = writer.pace.note(
                 position,
                 frame.len(),
@@ -500,39 +447,4 @@ impl LogCore {
         }
         self.tell(LogEvent::AcknowledgedEnd(last_offset + 1));
     }
-}
-
-pub(super) fn split_batches(mut bytes: Bytes) -> Result<Vec<Outgoing>> {
-    let mut frames = Vec::with_capacity(1);
-    while !bytes.is_empty() {
-        match Batch::split_first(&mut bytes)? {
-            Some(batch) => frames.push(Outgoing::of_batch(&batch)),
-            None => return Err(cut_short(bytes.len()).into()),
-        }
-    }
-    if frames.is_empty() {
-        return Err(cut_short(0).into());
-    }
-    Ok(frames)
-}
-
-fn cut_short(available: usize) -> RecordError {
-    RecordError::Truncated {
-        what: "a whole batch",
-        needed: BATCH_HEADER_BYTES.max(available + 1),
-        available,
-    }
-}
-
-/// The leader's offset. Only compaction leaves holes: recovery would take any other for damage and
-/// cut what was acknowledged behind it.
-fn followed(frame: &Outgoing, next: i64, holes_allowed: bool) -> Result<i64> {
-    if frame.base_offset == next || (holes_allowed && frame.base_offset > next) {
-        return Ok(frame.base_offset);
-    }
-    Err(StorageError::OffsetOutOfRange {
-        requested: frame.base_offset,
-        start: next,
-        end: next,
-    })
 }

@@ -56,6 +56,7 @@ impl Segment {
     pub(crate) fn release_index(&self) {
         if self.sealed.load(Ordering::Acquire) && self.format == Format::V2 {
             *self.index.write() = None;
+            self.release_aborted();
         }
     }
 
