@@ -139,6 +139,8 @@ class Worker:
         self.begin(producer)
         try:
             body()
+            # An abort that overtakes the first record of its transaction is a fatal error to librdkafka.
+            producer.flush(PATIENCE_S)
             if commit:
                 self.end("commit", lambda: producer.commit_transaction(10))
                 return True
@@ -266,10 +268,15 @@ class Mix:
         self.isolation = worker.random.choice(["read_committed", "read_uncommitted"])
         self.transactional = worker.transactional()
         self.plain = Producer(worker.settings({"enable.idempotence": True, "linger.ms": 0}))
-        self.consumer = worker.consumer(self.group, self.isolation, {})
-        self.batches = Batches(worker, self.consumer, self.isolation)
         self.subscribed = False
         self.next = {}
+        self.begin_anew()
+
+    def begin_anew(self):
+        """A consumer goes from assigned to subscribed, and back, as a new one: librdkafka may refuse it else."""
+        self.consumer = self.worker.consumer(self.group, self.isolation, {})
+        self.batches = Batches(self.worker, self.consumer, self.isolation)
+        self.next.clear()
 
     def run(self):
         self.subscribe()
@@ -310,9 +317,11 @@ class Mix:
         return messages
 
     def subscribe(self):
-        self.consumer.unassign()
-        self.consumer.unsubscribe()
-        self.next.clear()
+        if self.subscribed:
+            self.consumer.unsubscribe()
+        else:
+            self.consumer.close()
+            self.begin_anew()
         self.worker.history.ok("subscribe", logs=[self.topic])
         self.batches.subscribe(self.topic)
         self.subscribed = True
@@ -321,7 +330,8 @@ class Mix:
         """Some partitions; each goes on where it was, or begins at the first record."""
         if self.subscribed:
             self.consumer.unsubscribe()
-            self.next.clear()
+            self.consumer.close()
+            self.begin_anew()
         self.subscribed = False
         always = self.worker.random.randrange(MIX_PARTITIONS)
         chosen = [p for p in range(MIX_PARTITIONS) if p == always or self.worker.random.random() < 0.5]
