@@ -19,7 +19,7 @@ from eos_history import History, log_of, now
 
 FENCED, BROKEN = 3, 4
 PATIENCE_S = 60
-STUCK_S = 75
+STUCK_S = 25
 MOST_POLLED = 20
 MIX_PARTITIONS = 4
 
