@@ -14,6 +14,7 @@
 pub mod command;
 pub mod produce;
 pub mod requests;
+mod requests_of_transactions;
 pub mod server;
 pub mod wire;
 

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -71,6 +71,7 @@ pub struct Metrics {
     topic_messages_in: Family<TopicLabel, Counter>,
     flush_seconds: LatencyHistogram,
     flush_failures: Counter,
+    marker_retries: Counter,
 }
 
 /// Measures one request from its whole arrival to the last byte of its reply. It holds no counter: what
@@ -124,6 +125,7 @@ impl Metrics {
             topic_messages_in: Family::default(),
             flush_seconds: LatencyHistogram::default(),
             flush_failures: Counter::default(),
+            marker_retries: Counter::default(),
         };
         registry.register("requests", "Requests answered, by API", requests);
         registry.register(
@@ -192,6 +194,11 @@ impl Metrics {
             "flush_failures",
             "Flushes that failed",
             self.flush_failures.clone(),
+        );
+        registry.register(
+            "transaction_marker_retries",
+            "Ends of transactions that have to be written once more, by partition",
+            self.marker_retries.clone(),
         );
         let started: Gauge = Gauge::default();
         started.set(crate::state::system_time_ms() / 1000);
@@ -289,6 +296,11 @@ impl Metrics {
         self.topic_messages_in.remove(&label);
     }
 
+    /// Markers of so many partitions could not be written.
+    pub fn markers_to_retry(&self, partitions: usize) {
+        self.marker_retries.inc_by(partitions as u64);
+    }
+
     /// A flush ended.
     pub fn flushed(&self, duration: Duration, ok: bool) {
         self.flush_seconds.observe(duration);
@@ -329,6 +341,32 @@ fn encode_gauge(
 ) -> Result<(), std::fmt::Error> {
     let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     ConstGauge::new(value).encode(gauge)
+}
+
+fn encode_transactions(
+    encoder: &mut DescriptorEncoder<'_>,
+    state: &BrokerState,
+) -> Result<(), std::fmt::Error> {
+    let counts = crate::transactions::counts(state);
+    let open = i64::try_from(counts.open).unwrap_or(i64::MAX);
+    encode_gauge(encoder, "open_transactions", "Transactions under way", open)?;
+    let ended = [
+        (
+            "transactions_committed",
+            "Transactions that were committed",
+            counts.committed,
+        ),
+        (
+            "transactions_aborted",
+            "Transactions that were aborted",
+            counts.aborted,
+        ),
+    ];
+    for (name, help, count) in ended {
+        let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(count).encode(counter)?;
+    }
+    Ok(())
 }
 
 impl Collector for StateCollector {
@@ -413,6 +451,7 @@ impl Collector for StateCollector {
             "Incremental fetch sessions",
             sessions,
         )?;
+        encode_transactions(encoder, &state)?;
         if let Ok(disk) = rustix::fs::statvfs(&state.config.data_dir) {
             let bytes = |blocks: u64| {
                 i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX)

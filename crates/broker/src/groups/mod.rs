@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use dlog_groups::{Applied, GroupConfig, GroupCoordinator, GroupError};
-use dlog_metadata::configs;
 
 use crate::coordinator::{self, Coordinators, Kind, Stored};
 use crate::partitions::Partition;
@@ -56,14 +55,30 @@ impl Kind for GroupKind {
     }
 
     fn apply(groups: &mut GroupCoordinator, partition: &Partition, stored: Stored<'_>) {
-        let Stored::Record {
-            offset, key, value, ..
-        } = stored
-        else {
-            return;
-        };
         let partition = partition.index;
-        match groups.apply_record(key, value) {
+        let (offset, applied) = match stored {
+            Stored::End {
+                producer_id,
+                committed,
+            } => {
+                // Only a coordinator that serves already refuses.
+                let _ = groups.apply_transaction_end(producer_id, committed);
+                return;
+            }
+            Stored::Record {
+                offset,
+                key,
+                value,
+                transaction_of: Some(producer_id),
+            } => (
+                offset,
+                groups.apply_transactional_record(producer_id, key, value),
+            ),
+            Stored::Record {
+                offset, key, value, ..
+            } => (offset, groups.apply_record(key, value)),
+        };
+        match applied {
             Ok(Applied::Yes) => {}
             Ok(Applied::OtherKind(kind)) => {
                 tracing::debug!(
@@ -86,42 +101,29 @@ impl Kind for GroupKind {
 
 /// The settings of groups, as the server was given them.
 fn group_config(state: &BrokerState) -> GroupConfig {
-    let image = state.image();
-    let number = |name: &str, default: i64| {
-        let def = configs::broker::find(name);
-        let resolved = def
-            .map(|def| configs::resolve_broker(def, &image, Some(state.node_id()), &state.statics));
-        resolved
-            .and_then(|r| r.value().and_then(|value| value.parse().ok()))
-            .unwrap_or(default)
-    };
-    let ms = |name: &str, default: i32| {
-        i32::try_from(number(name, i64::from(default))).unwrap_or(default)
-    };
-    let count = |name: &str, default: usize| {
-        usize::try_from(number(name, i64::try_from(default).unwrap_or(i64::MAX))).unwrap_or(default)
-    };
     let defaults = GroupConfig::default();
     GroupConfig {
-        min_session_timeout_ms: ms(
+        min_session_timeout_ms: state.number(
             "group.min.session.timeout.ms",
             defaults.min_session_timeout_ms,
         ),
-        max_session_timeout_ms: ms(
+        max_session_timeout_ms: state.number(
             "group.max.session.timeout.ms",
             defaults.max_session_timeout_ms,
         ),
-        initial_rebalance_delay_ms: ms(
+        initial_rebalance_delay_ms: state.number(
             "group.initial.rebalance.delay.ms",
             defaults.initial_rebalance_delay_ms,
         ),
-        max_group_size: count("group.max.size", defaults.max_group_size),
-        offsets_retention_ms: number("offsets.retention.minutes", 10_080).saturating_mul(60_000),
-        offsets_retention_check_interval_ms: number(
+        max_group_size: state.number("group.max.size", defaults.max_group_size),
+        offsets_retention_ms: state
+            .number("offsets.retention.minutes", 10_080_i64)
+            .saturating_mul(60_000),
+        offsets_retention_check_interval_ms: state.number(
             "offsets.retention.check.interval.ms",
             defaults.offsets_retention_check_interval_ms,
         ),
-        offset_metadata_max_bytes: count(
+        offset_metadata_max_bytes: state.number(
             "offset.metadata.max.bytes",
             defaults.offset_metadata_max_bytes,
         ),
