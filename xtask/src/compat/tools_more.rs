@@ -218,8 +218,8 @@ impl Tools<'_> {
         let described = self.tool("consumer-groups", &["--describe", "--group", &application])?;
         let mut rows = described.lines().map(|line| line.split_whitespace());
         let row = rows.find(|row| row.clone().any(|word| word == input));
-        let row = row.with_context(|| described.clone())?;
-        let offset = row.skip(3).next();
+        let mut row = row.with_context(|| described.clone())?;
+        let offset = row.nth(3);
         ensure!(
             offset == Some("0"),
             "the offset did not go back: {described}"

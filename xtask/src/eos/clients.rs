@@ -80,9 +80,9 @@ pub struct Clients<'a> {
 /// The time that histories are written with.
 fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
-    let nanoseconds = time.tv_sec as i128 * 1_000_000_000 + time.tv_nsec as i128;
     // Since the machine started: positive, and under 64 bits for centuries.
-    nanoseconds as u64
+    let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    seconds * 1_000_000_000 + nanoseconds
 }
 
 impl<'a> Clients<'a> {
