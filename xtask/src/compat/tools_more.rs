@@ -65,7 +65,7 @@ impl Tools<'_> {
                 let output = tools.tool("consumer-groups", &arguments)?;
                 // GROUP TOPIC PARTITION NEW-OFFSET; the older tools put no line end before them.
                 let words: Vec<_> = output.split_whitespace().collect();
-                let topic = words.iter().position(|word| *word == tools.data);
+                let topic = words.iter().rposition(|word| *word == tools.data);
                 let found = topic.and_then(|topic| words.get(topic + 2)).copied();
                 let how = reset.join(" ");
                 ensure!(found == Some(offset), "{how} is not {offset}: {output}");
