@@ -6,12 +6,14 @@
 //! * [`wire`]: one connection, one request at a time, and the bytes themselves.
 //! * [`produce`]: an idempotent producer that goes on through crashes, and reading a log back.
 //! * [`history`], a crate of its own: judges what clients recorded, and names each anomaly.
+//! * [`mount`]: a small file system that can be filled.
 //! * [`requests`]: one well-filled request of every API.
 //!
 //! Nothing here waits for an amount of time to pass: it waits for a condition, with a bound after
 //! which the test fails.
 
 pub mod command;
+pub mod mount;
 pub mod produce;
 pub mod requests;
 mod requests_of_transactions;

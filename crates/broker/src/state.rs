@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
+use crate::guard::DiskGuard;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::net::listener::ConnectionCounts;
@@ -36,6 +37,8 @@ pub struct BrokerState {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: crate::groups::Groups,
+    /// Stands between producers and the last of the disk.
+    pub guard: DiskGuard,
     /// Transactions.
     pub transactions: crate::transactions::Transactions,
     /// Counters.

@@ -113,7 +113,8 @@ const CLIENTS: &str = "Connections and requests";
 const TOPICS: &str = "Defaults of topics";
 const GROUPS: &str = "Consumer groups";
 const UPKEEP: &str = "Upkeep";
-const SECTIONS: &[&str] = &[SERVER, CLIENTS, TOPICS, GROUPS, UPKEEP];
+const DISK: &str = "Room on the disk";
+const SECTIONS: &[&str] = &[SERVER, CLIENTS, TOPICS, GROUPS, UPKEEP, DISK];
 
 fn by_name(def: &'static ConfigDef) -> Option<Setting> {
     if OWN.iter().any(|own| own.name == def.name) {
@@ -128,6 +129,7 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
     let section = match (of_topic, is_of_groups) {
         (Some(_), _) => TOPICS,
         (None, true) => GROUPS,
+        (None, false) if def.name.starts_with("dlog.disk.") => DISK,
         // Nothing here would read it.
         (None, false) => return None,
     };
