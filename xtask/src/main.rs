@@ -9,6 +9,7 @@ mod dataset;
 mod deny;
 mod dlog;
 mod docs;
+mod eos;
 mod kafka;
 mod lint;
 mod share;
@@ -43,6 +44,8 @@ enum Command {
     Bench(bench::BenchOptions),
     /// Sends a real data set through real clients while the server is killed, and reads it back.
     Dataset(dataset::DatasetOptions),
+    /// Runs transactions of real clients while the server and the clients are killed, and judges the outcome.
+    Eos(eos::EosOptions),
     /// Runs the Java share consumer, and kills it and the server meanwhile (KIP-932).
     Share(share::ShareOptions),
     /// Runs a real Kafka in the foreground.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Compat(options) => compat::run(&mut steps, &options),
         Command::Bench(options) => steps.step("bench", |root| bench::run(root, &options)),
         Command::Dataset(options) => dataset::run(&mut steps, &options),
+        Command::Eos(options) => eos::run(&mut steps, &options),
         Command::Share(options) => share::run(&mut steps, &options),
         Command::Kafka(options) => steps.step("kafka", |root| kafka::run(root, &options)),
         Command::Deny => deny::run(&mut steps),

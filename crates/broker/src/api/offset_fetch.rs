@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use dlog_groups::{FetchedOffset, GroupError};
+use dlog_groups::{FetchedOffset, GroupCoordinator, GroupError};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
@@ -247,11 +247,7 @@ async fn find_for_member(
             group.member_id.as_deref(),
             group.member_epoch,
         )?;
-        if stable {
-            groups.fetch_stable_offsets(&group.group_id, asked)
-        } else {
-            groups.fetch_offsets(&group.group_id, asked)
-        }
+        fetch(groups, &group.group_id, asked, stable)
     })
 }
 
@@ -262,13 +258,20 @@ async fn find(
     stable: bool,
 ) -> Result<Vec<FetchedOffset>, GroupError> {
     let shard = crate::groups::shard_of(&ctx.state, group_id).await?;
-    shard.read(|groups| {
-        if stable {
-            groups.fetch_stable_offsets(group_id, asked)
-        } else {
-            groups.fetch_offsets(group_id, asked)
-        }
-    })
+    shard.read(|groups| fetch(groups, group_id, asked, stable))
+}
+
+fn fetch(
+    groups: &GroupCoordinator,
+    group_id: &str,
+    asked: Option<&[(String, Vec<i32>)]>,
+    stable: bool,
+) -> Result<Vec<FetchedOffset>, GroupError> {
+    if stable {
+        groups.fetch_stable_offsets(group_id, asked)
+    } else {
+        groups.fetch_offsets(group_id, asked)
+    }
 }
 
 /// The error of one partition.
