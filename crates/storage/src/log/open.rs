@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::acknowledge::{FlushGroup, Waiters};
 use super::read::containing;
-use super::sync::{FlushQueue, encoded_snapshot};
+use super::sync::{FlushQueue, snapshot_of};
 use super::transactions::mark_of;
 use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
 use crate::checkpoint::{self, Checkpoint, Found};
@@ -549,11 +549,11 @@ impl Recovery<'_> {
         }
         self.sync(segments)?;
         replay.epochs.store(&**self.disk, self.dir)?;
-        let bytes = encoded_snapshot(&replay.producers, segments);
-        let snapshot = bytes.as_ref().map(|_| end.offset);
-        if let Some(bytes) = bytes {
+        let found = snapshot_of(&replay.producers, segments);
+        let snapshot = found.as_ref().map(|_| end.offset);
+        if let Some(found) = found {
             let path = self.dir.join(format!("{:020}.snapshot", end.offset));
-            replace_file_named(&**self.disk, &path, &bytes)?;
+            replace_file_named(&**self.disk, &path, &found.encode())?;
         }
         let checkpoint = Checkpoint {
             recovery_point: end.offset,
