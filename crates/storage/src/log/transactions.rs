@@ -211,6 +211,19 @@ impl LogCore {
         Ok(appended)
     }
 
+    /// Whether [`LogCore::append_verified`] would take a transactional batch of this producer now. For who
+    /// keeps markers from being appended meanwhile.
+    pub fn is_verified(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        guard: Option<VerificationGuard>,
+    ) -> bool {
+        let writer = self.writer.lock();
+        let producers = &writer.producers;
+        producers.is_verified(producer_id, producer_epoch, guard)
+    }
+
     /// The open transaction of a producer.
     pub fn open_transaction(&self, producer_id: i64) -> Option<OpenTransaction> {
         self.writer.lock().producers.open_transaction(producer_id)
