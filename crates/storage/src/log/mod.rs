@@ -16,6 +16,7 @@ mod embedded;
 mod open;
 mod outgoing;
 mod read;
+mod restore;
 mod sync;
 mod transactions;
 mod trim;
