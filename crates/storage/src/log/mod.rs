@@ -16,6 +16,7 @@ mod embedded;
 mod open;
 mod outgoing;
 mod read;
+mod restore;
 mod spans;
 mod sync;
 mod transactions;
