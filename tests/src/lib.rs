@@ -7,6 +7,7 @@
 //! * [`produce`]: an idempotent producer that goes on through crashes, and reading a log back.
 //! * [`transactions`]: a transactional producer that does the same.
 //! * [`history`]: judges what clients recorded, and names each anomaly.
+//! * [`mount`]: a small file system that can be filled.
 //! * [`requests`]: one well-filled request of every API.
 //!
 //! Nothing here waits for an amount of time to pass: it waits for a condition, with a bound after
@@ -14,6 +15,7 @@
 
 pub mod command;
 pub mod history;
+pub mod mount;
 pub mod produce;
 pub mod requests;
 mod requests_of_transactions;

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
 use crate::error::{BrokerError, Result};
+use crate::guard::{self, DiskGuard};
 use crate::identity;
 use crate::metrics::Metrics;
 use crate::net::listener::{self, BoundListener};
@@ -286,6 +287,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     };
     env.disk.create_dir_all(&dir).map_err(io("create"))?;
     let lock = lock_dir(&*env.disk, &dir)?;
+    let statics = statics(&config, &endpoints);
+    guard::make_room_to_open(&*env.disk, &dir, &statics);
     let cluster_id = config.cluster_id.as_deref();
     let identity = identity::load_or_create(&*env.disk, &dir, config.node_id, cluster_id)?;
     let metrics = Arc::new(Metrics::new());
@@ -293,7 +296,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     let metadata = LocalMetadataLog::open(&env, &dir)?;
     let (work, folders) = mpsc::channel();
     let state = Arc::new(BrokerState {
-        statics: statics(&config, &endpoints),
+        statics,
         identity,
         env,
         metadata,
@@ -305,6 +308,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         producer_ids: ProducerIds::default(),
         groups: crate::groups::Groups::default(),
         transactions: crate::transactions::Transactions::default(),
+        guard: DiskGuard::default(),
         metrics,
         connections: Arc::default(),
         upkeep: work.clone(),
@@ -315,6 +319,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     register(&state, endpoints)?;
     clean_up(&state);
     open_partitions(&state);
+    state.guard.tend(&state);
     let upkeep = Upkeep::start(&state, folders, work).map_err(io("start the upkeep of"))?;
     Ok((state, upkeep, lock))
 }

@@ -19,6 +19,7 @@ pub mod config;
 pub mod coordinator;
 pub mod error;
 pub mod groups;
+pub mod guard;
 mod histogram;
 pub mod identity;
 pub mod metrics;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use std::sync::{Arc, Weak};
 
+use crate::guard::{Figures, Level};
 use crate::histogram::LatencyHistogram;
 use crate::state::BrokerState;
 
@@ -363,10 +364,49 @@ fn encode_transactions(
         ),
     ];
     for (name, help, count) in ended {
-        let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(count).encode(counter)?;
+        encode_counter(encoder, name, help, count)?;
     }
     Ok(())
+}
+
+fn encode_guard(
+    encoder: &mut DescriptorEncoder<'_>,
+    figures: Figures,
+) -> Result<(), std::fmt::Error> {
+    encode_gauge(
+        encoder,
+        "disk_alert",
+        "1 when the disk is used to dlog.disk.alert.percent",
+        i64::from(figures.level >= Level::Alert),
+    )?;
+    encode_gauge(
+        encoder,
+        "disk_level",
+        "0 room, 1 alert, 2 producers are slowed down, 3 producers are refused",
+        i64::from(figures.level as u8),
+    )?;
+    encode_counter(
+        encoder,
+        "disk_refused_batches",
+        "Batches refused because the disk was full",
+        figures.refused_batches,
+    )?;
+    encode_counter(
+        encoder,
+        "disk_throttled_ms",
+        "Time that producers were told to wait because the disk was nearly full, in ms",
+        figures.throttled_ms,
+    )
+}
+
+fn encode_counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), std::fmt::Error> {
+    let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(counter)
 }
 
 impl Collector for StateCollector {
@@ -452,21 +492,20 @@ impl Collector for StateCollector {
             sessions,
         )?;
         encode_transactions(encoder, &state)?;
-        if let Ok(disk) = rustix::fs::statvfs(&state.config.data_dir) {
-            let bytes = |blocks: u64| {
-                i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX)
-            };
+        encode_guard(encoder, state.guard.figures())?;
+        if let Ok(disk) = state.env.disk.space(&state.config.data_dir) {
+            let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
             encode_gauge(
                 encoder,
                 "disk_bytes",
                 "Size of the disk",
-                bytes(disk.f_blocks),
+                bytes(disk.total_bytes),
             )?;
             encode_gauge(
                 encoder,
                 "disk_free_bytes",
                 "Free bytes of the disk",
-                bytes(disk.f_bavail),
+                bytes(disk.free_bytes),
             )?;
         }
         Ok(())

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
+use crate::guard::DiskGuard;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::net::listener::ConnectionCounts;
@@ -38,6 +39,8 @@ pub struct BrokerState {
     pub groups: crate::groups::Groups,
     /// Transactions.
     pub transactions: crate::transactions::Transactions,
+    /// Stands between producers and the last of the disk.
+    pub guard: DiskGuard,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.

@@ -114,7 +114,8 @@ const TOPICS: &str = "Defaults of topics";
 const GROUPS: &str = "Consumer groups";
 const TRANSACTIONS: &str = "Transactions";
 const UPKEEP: &str = "Upkeep";
-const SECTIONS: &[&str] = &[SERVER, CLIENTS, TOPICS, GROUPS, TRANSACTIONS, UPKEEP];
+const DISK: &str = "Room on the disk";
+const SECTIONS: &[&str] = &[SERVER, CLIENTS, TOPICS, GROUPS, TRANSACTIONS, UPKEEP, DISK];
 
 fn by_name(def: &'static ConfigDef) -> Option<Setting> {
     if OWN.iter().any(|own| own.name == def.name) {
@@ -134,6 +135,7 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
         None if def.doc.starts_with("Not used") => return None,
         None if is_of_groups => GROUPS,
         None if is_of_transactions => TRANSACTIONS,
+        None if def.name.starts_with("dlog.disk.") => DISK,
         None => return None,
     };
     let kind = match def.kind {

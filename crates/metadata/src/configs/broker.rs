@@ -1,5 +1,6 @@
 //! The broker settings that Kafka's tools show and change.
 
+mod disk;
 mod groups;
 mod transactions;
 
@@ -47,7 +48,13 @@ pub fn find(name: &str) -> Option<&'static ConfigDef> {
 /// All broker settings, by name. What can be changed while the server runs takes effect at once; the
 /// rest is read-only, also where Kafka could change it.
 pub static BROKER_CONFIGS: LazyLock<Vec<ConfigDef>> = LazyLock::new(|| {
-    let mut all = [SERVER, groups::GROUPS, transactions::TRANSACTIONS].concat();
+    let mut all = [
+        SERVER,
+        disk::DISK,
+        groups::GROUPS,
+        transactions::TRANSACTIONS,
+    ]
+    .concat();
     all.sort_unstable_by_key(|def| def.name);
     all
 });

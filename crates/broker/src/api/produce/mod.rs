@@ -24,6 +24,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Context;
 use crate::error::storage_error_code;
+use crate::guard::Refused;
 use crate::net::reply::{Outcome, Reply};
 use crate::partitions::{HostedTopic, Partition};
 use crate::protocol::{ProtocolError, RawRequest, encode_reply};
@@ -83,6 +84,7 @@ fn append(
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let now_ms = ctx.state.now_ms();
     let mut waits = Vec::new();
+    let mut throttle = Duration::ZERO;
     let mut responses = Vec::with_capacity(request.topic_data.len());
     for (at, topic) in request.topic_data.into_iter().enumerate() {
         let mut appending = Appending {
@@ -92,9 +94,12 @@ fn append(
             topic: at,
             admission,
             waits: &mut waits,
+            throttle: &mut throttle,
         };
         responses.push(appending.topic(topic, refusal.as_ref()));
     }
+    // The reply goes at once; what the client sends meanwhile waits (KIP-219).
+    ctx.connection.mute(throttle);
     let failed = responses
         .iter()
         .flat_map(|t| &t.partition_responses)
@@ -106,7 +111,10 @@ fn append(
             Outcome::Silent
         });
     }
-    let mut response = ProduceResponse::default().with_responses(responses);
+    let throttle_ms = i32::try_from(throttle.as_millis()).unwrap_or(i32::MAX);
+    let mut response = ProduceResponse::default()
+        .with_responses(responses)
+        .with_throttle_time_ms(throttle_ms);
     let (version, correlation_id) = (raw.version, raw.correlation_id);
     if waits.is_empty() {
         return reply(version, correlation_id, &response).map(Outcome::Ready);
@@ -188,6 +196,20 @@ fn time_out(response: &mut ProduceResponse) {
     }
 }
 
+/// What a producer is told that finds no room on the disk: it tries again, and loses nothing.
+fn disk_full(refused: Refused) -> Refusal {
+    let Refused {
+        free_bytes,
+        reserve_bytes,
+    } = refused;
+    Refusal::new(
+        ResponseError::KafkaStorageError,
+        format!(
+            "the disk is full: {free_bytes} bytes are free and {reserve_bytes} are kept; records are taken again when there is room"
+        ),
+    )
+}
+
 fn fail(slot: &mut PartitionProduceResponse, refusal: &Refusal) {
     slot.error_code = refusal.code.code();
     slot.base_offset = -1;
@@ -212,6 +234,8 @@ struct Appending<'a> {
     topic: usize,
     admission: &'a Admission,
     waits: &'a mut Vec<Wait>,
+    /// How long the client has to wait with its next request.
+    throttle: &'a mut Duration,
 }
 
 impl Appending<'_> {
@@ -270,6 +294,8 @@ impl Appending<'_> {
             checking()
         }?;
         let (bytes, records) = (batch.bytes.len(), batch.records);
+        let wait = self.ctx.state.guard.admit(&self.ctx.state, bytes);
+        *self.throttle = wait.map_err(disk_full)?.max(*self.throttle);
         let appended = self.append(partition, batch.bytes, settings.timestamp_type, admitted)?;
         topic.metrics.bytes_in.inc_by(bytes as u64);
         topic.metrics.messages_in.inc_by(records);
