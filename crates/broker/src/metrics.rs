@@ -344,31 +344,6 @@ fn encode_gauge(
     ConstGauge::new(value).encode(gauge)
 }
 
-fn encode_transactions(
-    encoder: &mut DescriptorEncoder<'_>,
-    state: &BrokerState,
-) -> Result<(), std::fmt::Error> {
-    let counts = crate::transactions::counts(state);
-    let open = i64::try_from(counts.open).unwrap_or(i64::MAX);
-    encode_gauge(encoder, "open_transactions", "Transactions under way", open)?;
-    let ended = [
-        (
-            "transactions_committed",
-            "Transactions that were committed",
-            counts.committed,
-        ),
-        (
-            "transactions_aborted",
-            "Transactions that were aborted",
-            counts.aborted,
-        ),
-    ];
-    for (name, help, count) in ended {
-        encode_counter(encoder, name, help, count)?;
-    }
-    Ok(())
-}
-
 fn encode_guard(
     encoder: &mut DescriptorEncoder<'_>,
     figures: Figures,
@@ -407,6 +382,31 @@ fn encode_counter(
 ) -> Result<(), std::fmt::Error> {
     let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     ConstCounter::new(value).encode(counter)
+}
+
+fn encode_transactions(
+    encoder: &mut DescriptorEncoder<'_>,
+    state: &BrokerState,
+) -> Result<(), std::fmt::Error> {
+    let counts = crate::transactions::counts(state);
+    let open = i64::try_from(counts.open).unwrap_or(i64::MAX);
+    encode_gauge(encoder, "open_transactions", "Transactions under way", open)?;
+    let ended = [
+        (
+            "transactions_committed",
+            "Transactions that were committed",
+            counts.committed,
+        ),
+        (
+            "transactions_aborted",
+            "Transactions that were aborted",
+            counts.aborted,
+        ),
+    ];
+    for (name, help, count) in ended {
+        encode_counter(encoder, name, help, count)?;
+    }
+    Ok(())
 }
 
 impl Collector for StateCollector {

@@ -37,10 +37,10 @@ pub struct BrokerState {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: crate::groups::Groups,
-    /// Transactions.
-    pub transactions: crate::transactions::Transactions,
     /// Stands between producers and the last of the disk.
     pub guard: DiskGuard,
+    /// Transactions.
+    pub transactions: crate::transactions::Transactions,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.

@@ -33,7 +33,7 @@ static FEATURES: &[Feature] = &[
         name: "group.version",
         min: 0,
         max: 1,
-        level: 0,
+        level: 1,
     },
     Feature {
         name: "transaction.version",

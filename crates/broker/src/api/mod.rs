@@ -32,6 +32,8 @@ pub mod produce;
 pub mod txn_offset_commit;
 pub mod write_txn_markers;
 
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod delete_groups;
 pub mod describe_groups;
 pub mod heartbeat;
@@ -168,6 +170,8 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::DescribeGroups => answer!(ctx, raw, describe_groups::handle),
         ApiKey::ListGroups => answer!(ctx, raw, list_groups::handle),
         ApiKey::DeleteGroups => Box::pin(delete_groups::handle(ctx, raw)).await,
+        ApiKey::ConsumerGroupHeartbeat => answer!(ctx, raw, consumer_group_heartbeat::handle),
+        ApiKey::ConsumerGroupDescribe => answer!(ctx, raw, consumer_group_describe::handle),
         ApiKey::OffsetDelete => answer!(ctx, raw, offset_delete::handle),
         other => Err(ProtocolError::UnknownApi(other as i16)),
     }

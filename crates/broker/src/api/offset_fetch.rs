@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use dlog_groups::{FetchedOffset, GroupError};
+use dlog_groups::{FetchedOffset, GroupCoordinator, GroupError};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
@@ -211,7 +211,7 @@ async fn answer_group(
             .collect()
     });
     let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-    match find(ctx, &group.group_id, asked.as_deref(), stable).await {
+    match find_for_member(ctx, group, asked.as_deref(), stable).await {
         Ok(found) => {
             let topics = by_topic(found).into_iter().map(|(name, offsets)| {
                 let partitions = offsets.into_iter().map(|offset| {
@@ -233,20 +233,45 @@ async fn answer_group(
     }
 }
 
+/// From version 9 on a member of a consumer group says who it is, and in which epoch (KIP-848).
+async fn find_for_member(
+    ctx: &Context,
+    group: &OffsetFetchRequestGroup,
+    asked: Option<&[(String, Vec<i32>)]>,
+    stable: bool,
+) -> Result<Vec<FetchedOffset>, GroupError> {
+    let shard = crate::groups::shard_of(&ctx.state, &group.group_id).await?;
+    shard.read(|groups| {
+        groups.check_offset_fetch(
+            &group.group_id,
+            group.member_id.as_deref(),
+            group.member_epoch,
+        )?;
+        fetch(groups, &group.group_id, asked, stable)
+    })
+}
+
 async fn find(
     ctx: &Context,
     group_id: &str,
     asked: Option<&[(String, Vec<i32>)]>,
     stable: bool,
 ) -> Result<Vec<FetchedOffset>, GroupError> {
-    let shard = ctx.state.groups.shard(&ctx.state, group_id).await?;
-    shard.read(|groups| {
-        if stable {
-            groups.fetch_stable_offsets(group_id, asked)
-        } else {
-            groups.fetch_offsets(group_id, asked)
-        }
-    })
+    let shard = crate::groups::shard_of(&ctx.state, group_id).await?;
+    shard.read(|groups| fetch(groups, group_id, asked, stable))
+}
+
+fn fetch(
+    groups: &GroupCoordinator,
+    group_id: &str,
+    asked: Option<&[(String, Vec<i32>)]>,
+    stable: bool,
+) -> Result<Vec<FetchedOffset>, GroupError> {
+    if stable {
+        groups.fetch_stable_offsets(group_id, asked)
+    } else {
+        groups.fetch_offsets(group_id, asked)
+    }
 }
 
 /// The error of one partition.

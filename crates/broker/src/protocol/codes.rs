@@ -30,6 +30,8 @@ error_codes! {
     };
     AlterConfigsResponse => |r| r.responses.iter().map(|r| r.error_code);
     ApiVersionsResponse => |r| [r.error_code];
+    ConsumerGroupDescribeResponse => |r| r.groups.iter().map(|g| g.error_code);
+    ConsumerGroupHeartbeatResponse => |r| [r.error_code];
     CreatePartitionsResponse => |r| r.results.iter().map(|r| r.error_code);
     CreateTopicsResponse => |r| r.topics.iter().map(|t| t.error_code);
     DeleteGroupsResponse => |r| r.results.iter().map(|r| r.error_code);
