@@ -223,6 +223,8 @@ impl<'a> Clients<'a> {
         place: usize,
         mut meanwhile: impl FnMut() -> Result<()>,
     ) -> Result<()> {
+        // One that has not taken its id yet would take it from the next instance when it goes on.
+        self.wait_for_commit(place, &mut meanwhile)?;
         signal(&self.clients[place].running.child, Signal::STOP)?;
         let mut zombie = self.next_instance(place)?;
         let woken = self.wait_for_commit(place, &mut meanwhile);
@@ -254,7 +256,7 @@ impl<'a> Clients<'a> {
         place: usize,
         meanwhile: &mut impl FnMut() -> Result<()>,
     ) -> Result<()> {
-        until("the next instance to commit", || {
+        until("an instance to commit", || {
             meanwhile()?;
             self.attend()?;
             Ok(self.has_committed(place)?.then_some(()))
