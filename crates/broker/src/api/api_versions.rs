@@ -39,7 +39,7 @@ static FEATURES: &[Feature] = &[
         name: "transaction.version",
         min: 0,
         max: 2,
-        level: 0,
+        level: 2,
     },
 ];
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dlog_coordination::{
-    Action, PersistError, Record, StateMachine, Token, WriteId, partition_for_name,
+    Action, LogEntry, PersistError, StateMachine, Token, WriteId, partition_for_name,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell, SetOnce, oneshot};
@@ -267,8 +267,8 @@ impl<K: Kind> Shard<K> {
                             let _ = caller.send(reply);
                         }
                     }
-                    Action::Append { write, records } => {
-                        if let Some(result) = self.write(state, write, &records) {
+                    Action::Append { write, entry } => {
+                        if let Some(result) = self.write(state, write, &entry) {
                             let now_ms = state.now_ms();
                             inner.machine.persisted(now_ms, write, result, &mut effects);
                         }
@@ -279,14 +279,14 @@ impl<K: Kind> Shard<K> {
         }
     }
 
-    /// Appends records. `None` when the write has still to be acknowledged: the core hears later.
+    /// Appends an entry. `None` when the write has still to be acknowledged: the core hears later.
     fn write(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
         write: WriteId,
-        records: &[Record],
+        entry: &LogEntry,
     ) -> Option<Result<(), PersistError>> {
-        let acknowledged = match append::records(&self.partition, records, state.now_ms()) {
+        let acknowledged = match append::entry(&self.partition, entry, state.now_ms()) {
             Ok(acknowledged) if acknowledged.is_ready() => return Some(Ok(())),
             Ok(acknowledged) => acknowledged,
             Err(error) => return Some(Err(error)),

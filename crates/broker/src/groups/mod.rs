@@ -9,7 +9,6 @@ use dlog_groups::{
     Applied, Assignor, ConsumerConfig, ConsumerSettings, GroupConfig, GroupCoordinator, GroupError,
     MigrationPolicy,
 };
-use dlog_metadata::{MetadataImage, configs};
 
 use crate::coordinator::{self, Coordinators, Kind, Stored};
 use crate::partitions::Partition;
@@ -61,14 +60,30 @@ impl Kind for GroupKind {
     }
 
     fn apply(groups: &mut GroupCoordinator, partition: &Partition, stored: Stored<'_>) {
-        let Stored::Record {
-            offset, key, value, ..
-        } = stored
-        else {
-            return;
-        };
         let partition = partition.index;
-        match groups.apply_record(key, value) {
+        let (offset, applied) = match stored {
+            Stored::End {
+                producer_id,
+                committed,
+            } => {
+                // Only a coordinator that serves already refuses.
+                let _ = groups.apply_transaction_end(producer_id, committed);
+                return;
+            }
+            Stored::Record {
+                offset,
+                key,
+                value,
+                transaction_of: Some(producer_id),
+            } => (
+                offset,
+                groups.apply_transactional_record(producer_id, key, value),
+            ),
+            Stored::Record {
+                offset, key, value, ..
+            } => (offset, groups.apply_record(key, value)),
+        };
+        match applied {
             Ok(Applied::Yes) => {}
             Ok(Applied::OtherKind(kind)) => {
                 tracing::debug!(
@@ -117,75 +132,42 @@ pub fn consumer_settings(state: &BrokerState, group_id: &str) -> ConsumerSetting
     }
 }
 
-/// Settings of the server by name.
-struct Settings<'a> {
-    state: &'a BrokerState,
-    image: Arc<MetadataImage>,
-}
-
-impl Settings<'_> {
-    fn text(&self, name: &str) -> Option<String> {
-        let def = configs::broker::find(name)?;
-        let node_id = Some(self.state.node_id());
-        let resolved = configs::resolve_broker(def, &self.image, node_id, &self.state.statics);
-        resolved.value().map(str::to_owned)
-    }
-
-    fn number(&self, name: &str, default: i64) -> i64 {
-        let value = self.text(name).and_then(|value| value.trim().parse().ok());
-        value.unwrap_or(default)
-    }
-
-    fn ms(&self, name: &str, default: i32) -> i32 {
-        i32::try_from(self.number(name, i64::from(default))).unwrap_or(default)
-    }
-
-    fn count(&self, name: &str, default: usize) -> usize {
-        let most = i64::try_from(default).unwrap_or(i64::MAX);
-        usize::try_from(self.number(name, most)).unwrap_or(default)
-    }
-}
-
 /// The settings of groups, as the server was given them.
 fn group_config(state: &BrokerState) -> GroupConfig {
-    let settings = Settings {
-        state,
-        image: state.image(),
-    };
     let defaults = GroupConfig::default();
     GroupConfig {
-        min_session_timeout_ms: settings.ms(
+        min_session_timeout_ms: state.number(
             "group.min.session.timeout.ms",
             defaults.min_session_timeout_ms,
         ),
-        max_session_timeout_ms: settings.ms(
+        max_session_timeout_ms: state.number(
             "group.max.session.timeout.ms",
             defaults.max_session_timeout_ms,
         ),
-        initial_rebalance_delay_ms: settings.ms(
+        initial_rebalance_delay_ms: state.number(
             "group.initial.rebalance.delay.ms",
             defaults.initial_rebalance_delay_ms,
         ),
-        max_group_size: settings.count("group.max.size", defaults.max_group_size),
-        offsets_retention_ms: settings
-            .number("offsets.retention.minutes", 10_080)
+        max_group_size: state.number("group.max.size", defaults.max_group_size),
+        offsets_retention_ms: state
+            .number("offsets.retention.minutes", 10_080_i64)
             .saturating_mul(60_000),
-        offsets_retention_check_interval_ms: settings.number(
+        offsets_retention_check_interval_ms: state.number(
             "offsets.retention.check.interval.ms",
             defaults.offsets_retention_check_interval_ms,
         ),
-        offset_metadata_max_bytes: settings.count(
+        offset_metadata_max_bytes: state.number(
             "offset.metadata.max.bytes",
             defaults.offset_metadata_max_bytes,
         ),
-        consumer: consumer_config(&settings, defaults.consumer),
+        consumer: consumer_config(state, defaults.consumer),
         ..defaults
     }
 }
 
-fn consumer_config(settings: &Settings<'_>, defaults: ConsumerConfig) -> ConsumerConfig {
-    let named = settings
-        .text("group.consumer.assignors")
+fn consumer_config(state: &BrokerState, defaults: ConsumerConfig) -> ConsumerConfig {
+    let named = state
+        .setting("group.consumer.assignors")
         .unwrap_or_default();
     let mut assignors: Vec<Assignor> = named
         .split(',')
@@ -203,29 +185,29 @@ fn consumer_config(settings: &Settings<'_>, defaults: ConsumerConfig) -> Consume
     if assignors.is_empty() {
         assignors = defaults.assignors;
     }
-    let policy = settings.text("group.consumer.migration.policy");
+    let policy = state.setting("group.consumer.migration.policy");
     let of_groups = defaults.defaults;
     ConsumerConfig {
-        max_size: settings.count("group.consumer.max.size", defaults.max_size),
+        max_size: state.number("group.consumer.max.size", defaults.max_size),
         assignors,
         migration: policy
             .and_then(|name| MigrationPolicy::find(name.trim()))
             .unwrap_or(defaults.migration),
         defaults: ConsumerSettings {
-            session_timeout_ms: settings.ms(
+            session_timeout_ms: state.number(
                 "group.consumer.session.timeout.ms",
                 of_groups.session_timeout_ms,
             ),
-            heartbeat_interval_ms: settings.ms(
+            heartbeat_interval_ms: state.number(
                 "group.consumer.heartbeat.interval.ms",
                 of_groups.heartbeat_interval_ms,
             ),
-            assignment_interval_ms: settings.ms(
+            assignment_interval_ms: state.number(
                 "group.consumer.assignment.interval.ms",
                 of_groups.assignment_interval_ms,
             ),
         },
-        regex_refresh_interval_ms: settings.number(
+        regex_refresh_interval_ms: state.number(
             "group.consumer.regex.refresh.interval.ms",
             defaults.regex_refresh_interval_ms,
         ),
