@@ -21,7 +21,7 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
             .map(|name| DeleteTopicState::default().with_name(Some(name)))
             .collect()
     };
-    let responses = ctx
+    let responses: Vec<DeletableTopicResult> = ctx
         .blocking(move |state| {
             // A topic that is named and meant by its id too is the same one.
             let image = state.image();
@@ -37,6 +37,9 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
                 .collect()
         })
         .await;
+    let deleted = responses.iter().filter(|answer| answer.error_code == 0);
+    let names = deleted.filter_map(|answer| answer.name.as_ref().map(|name| name.to_string()));
+    crate::groups::forget_topics(&ctx.state, names.collect());
     DeleteTopicsResponse::default().with_responses(responses)
 }
 
