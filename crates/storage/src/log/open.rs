@@ -11,6 +11,7 @@ use super::acknowledge::{FlushGroup, Waiters};
 use super::sync::FlushQueue;
 use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
 use crate::checkpoint::{self, Checkpoint, Found};
+use crate::compaction::swap;
 use crate::config::{Format, LogConfig};
 use crate::disk::{Disk, OpenMode, read_file, replace_file_named};
 use crate::error::{IoContext, Result, StorageError};
@@ -103,6 +104,9 @@ impl Log {
                 last_cut: 0,
             }),
             log_start: AtomicI64::new(recovered.checkpoint.log_start),
+            holes_before: AtomicI64::new(recovered.checkpoint.holes_before),
+            compacted_before: AtomicI64::new(recovered.checkpoint.compacted_before),
+            compacting: Mutex::new(()),
             waiters: Waiters::default(),
             flushing: Mutex::new(()),
             group: FlushGroup::default(),
@@ -131,7 +135,10 @@ struct Recovery<'a> {
 impl Recovery<'_> {
     fn run(&self) -> Result<Recovered> {
         let found = checkpoint::read(&**self.disk, self.dir)?;
-        let files = self.disk.list(self.dir).context("list", self.dir)?;
+        let mut files = self.disk.list(self.dir).context("list", self.dir)?;
+        if swap::finish_pending(&**self.disk, self.dir, &files)? {
+            files = self.disk.list(self.dir).context("list", self.dir)?;
+        }
         let plan = recovery::plan(&files, found).map_err(|refusal| StorageError::Damaged {
             path: self.dir.join(refusal.file),
             position: refusal.position,
@@ -209,7 +216,8 @@ impl Recovery<'_> {
             Found::Whole(checkpoint) => Some(checkpoint),
             Found::Missing | Found::Unreadable => None,
         };
-        let mut segments = self.open_segments(plan)?;
+        let holes_before = stored.map_or(0, |checkpoint| checkpoint.holes_before);
+        let mut segments = self.open_segments(plan, holes_before)?;
         let mut epochs = LeaderEpochs::load(&**self.disk, self.dir)?;
         let log_start = stored.map_or(segments[0].base_offset(), |checkpoint| checkpoint.log_start);
         let log_start = log_start.max(segments[0].base_offset());
@@ -239,7 +247,7 @@ impl Recovery<'_> {
                 Some(index) => index,
                 None => IndexBuilder::new(segment.base_offset(), self.config.index_interval_bytes),
             };
-            let contiguous = !self.config.cleanup.compact;
+            let contiguous = !self.may_have_holes(segment.base_offset(), holes_before);
             let scanned = recovery::scan(
                 &segment,
                 contiguous,
@@ -304,7 +312,11 @@ impl Recovery<'_> {
         })
     }
 
-    fn open_segments(&self, plan: &Plan) -> Result<Vec<Arc<Segment>>> {
+    fn may_have_holes(&self, base_offset: i64, holes_before: i64) -> bool {
+        self.config.cleanup.compact || base_offset < holes_before
+    }
+
+    fn open_segments(&self, plan: &Plan, holes_before: i64) -> Result<Vec<Arc<Segment>>> {
         plan.segments
             .iter()
             .map(|found| {
@@ -319,7 +331,7 @@ impl Recovery<'_> {
                     found.len,
                     interval,
                 );
-                segment.allow_holes(self.config.cleanup.compact);
+                segment.allow_holes(self.may_have_holes(found.base_offset, holes_before));
                 Ok(Arc::new(segment))
             })
             .collect()
@@ -497,6 +509,12 @@ impl Recovery<'_> {
             log_start: log_start.min(end.offset),
             snapshot,
             clean: false,
+            holes_before: stored
+                .map_or(0, |stored| stored.holes_before)
+                .min(end.offset),
+            compacted_before: stored
+                .map_or(0, |stored| stored.compacted_before)
+                .min(end.offset),
         };
         checkpoint::write(&**self.disk, self.dir, &checkpoint)?;
         Ok(checkpoint)
