@@ -450,7 +450,7 @@ fn bench_counts_what_it_did() {
         "{produced}"
     );
     let latency = &produced["latency_us"];
-    assert_eq!(number(latency, "batches") * 10.0, records);
+    assert_eq!(number(latency, "count") * 10.0, records);
     let quantiles = ["p50", "p90", "p99", "p99_9", "max"].map(|name| number(latency, name));
     assert!(quantiles[0] > 0.0 && quantiles.is_sorted(), "{latency}");
     // All partitions take part, and not only one connection's.
@@ -494,7 +494,7 @@ fn bench_counts_what_it_did() {
     let (records, missed) = (number(&e2e, "records"), number(&e2e, "missed_records"));
     assert!((490.0..=510.0).contains(&(records + missed)), "{e2e}");
     assert_eq!(
-        number(&e2e["latency_us"], "batches") * 10.0,
+        number(&e2e["latency_us"], "count") * 10.0,
         records,
         "every batch came back"
     );

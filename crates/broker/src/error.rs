@@ -65,6 +65,8 @@ pub fn storage_error_code(error: &StorageError) -> ResponseError {
         StorageError::TooLarge { .. } => ResponseError::RecordListTooLarge,
         StorageError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         StorageError::ProducerFenced { .. } => ResponseError::InvalidProducerEpoch,
+        StorageError::CoordinatorFenced { .. } => ResponseError::TransactionCoordinatorFenced,
+        StorageError::InvalidTxnState { .. } => ResponseError::InvalidTxnState,
         StorageError::InvalidConfig { .. } => ResponseError::InvalidConfig,
         StorageError::Closed { .. } => ResponseError::NotLeaderOrFollower,
         _ => ResponseError::KafkaStorageError,

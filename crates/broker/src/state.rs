@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dlog_metadata::configs::StaticConfigs;
+use dlog_metadata::configs::group::GroupConfig;
 use dlog_metadata::{LocalMetadataLog, MetadataImage};
 use dlog_storage::LogEnv;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,12 @@ impl BrokerState {
     /// The newest metadata.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.metadata.image()
+    }
+
+    /// What holds for a group: its own settings, else this server's, within its bounds. The group need not
+    /// exist.
+    pub fn group_config<'a>(&'a self, image: &'a MetadataImage, group_id: &str) -> GroupConfig<'a> {
+        GroupConfig::new(image, group_id, self.node_id(), &self.statics)
     }
 
     /// The clock, Unix ms.

@@ -60,7 +60,9 @@ impl From<ChangeError<TopicError>> for TopicError {
 impl From<ConfigError> for TopicError {
     fn from(error: ConfigError) -> Self {
         let code = match error {
-            ConfigError::ReadOnly(_) => ResponseError::InvalidRequest,
+            ConfigError::ReadOnly(_)
+            | ConfigError::ClientMetrics(_)
+            | ConfigError::UnknownClientMetricsConfig(_) => ResponseError::InvalidRequest,
             _ => ResponseError::InvalidConfig,
         };
         Self::new(code, error.to_string())
@@ -466,13 +468,18 @@ impl BrokerState {
                 }
                 ConfigResource::Topic(_) => configs::check_topic_config,
                 ConfigResource::Broker(_) => configs::check_broker_config,
+                ConfigResource::Group(_) => configs::check_group_config,
+                ConfigResource::ClientMetrics(_) => configs::check_client_metrics_config,
             };
             let mut records = Vec::with_capacity(changes.len());
             for (name, value) in changes {
                 match check(name, value.as_deref()) {
                     // What does not exist is not set: tools may remove what an older server had.
                     Err(
-                        ConfigError::UnknownTopicConfig(_) | ConfigError::UnknownBrokerConfig(_),
+                        ConfigError::UnknownTopicConfig(_)
+                        | ConfigError::UnknownBrokerConfig(_)
+                        | ConfigError::UnknownGroupConfig(_)
+                        | ConfigError::UnknownClientMetricsConfig(_),
                     ) if value.is_none() => continue,
                     // Kafka's answer for brokers differs from that for topics.
                     Err(error @ ConfigError::Invalid { .. })
@@ -491,10 +498,37 @@ impl BrokerState {
                     value: value.clone(),
                 });
             }
+            self.check_together(image, resource, changes)?;
             Ok((if validate_only { Vec::new() } else { records }, ()))
         })?;
         if !validate_only {
             self.apply_settings(resource);
+        }
+        Ok(())
+    }
+
+    /// Judges the settings of a group or subscription as they would be after the changes.
+    fn check_together(
+        &self,
+        image: &MetadataImage,
+        resource: &ConfigResource,
+        changes: &[(String, Option<String>)],
+    ) -> Result<(), TopicError> {
+        let set = match resource {
+            ConfigResource::Topic(_) | ConfigResource::Broker(_) => return Ok(()),
+            ConfigResource::Group(id) => image.group_config(id),
+            ConfigResource::ClientMetrics(name) => image.client_metrics(name),
+        };
+        let mut after = set.cloned().unwrap_or_default();
+        for (name, value) in changes {
+            match value {
+                Some(value) => after.insert(name.clone(), value.clone()),
+                None => after.remove(name),
+            };
+        }
+        match resource {
+            ConfigResource::Group(id) => self.group_config(image, id).check(&after)?,
+            _ => configs::client_metrics::check(&after)?,
         }
         Ok(())
     }
@@ -505,6 +539,8 @@ impl BrokerState {
         let topics = match changed {
             ConfigResource::Topic(name) => self.partitions.topic(name).into_iter().collect(),
             ConfigResource::Broker(_) => self.partitions.topics(),
+            // Looked up whenever they are needed.
+            ConfigResource::Group(_) | ConfigResource::ClientMetrics(_) => return,
         };
         for hosted in topics {
             let Some(topic) = image.topic_by_id(hosted.id) else {

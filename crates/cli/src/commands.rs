@@ -8,3 +8,4 @@ pub mod produce;
 pub mod remote;
 pub mod serve;
 pub mod topic;
+pub mod transaction;

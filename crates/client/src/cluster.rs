@@ -136,6 +136,11 @@ impl Client {
         self.shared.config.timeout
     }
 
+    /// How this client calls itself.
+    pub fn client_id(&self) -> &str {
+        &self.shared.config.client_id
+    }
+
     /// A connection to any broker.
     ///
     /// # Errors
@@ -384,7 +389,7 @@ impl Client {
 }
 
 /// A name or an IPv4 address as it is, an IPv6 address in brackets.
-fn address(host: &str, port: i32) -> String {
+pub(crate) fn address(host: &str, port: i32) -> String {
     if host.contains(':') {
         format!("[{host}]:{port}")
     } else {

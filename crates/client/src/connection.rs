@@ -221,6 +221,11 @@ impl Connection {
         told.await.map_err(|_| self.disconnected())
     }
 
+    /// The newest version of a request that both sides speak, if there is one.
+    pub fn newest<R: Request>(&self) -> Option<i16> {
+        self.version_of::<R>(i16::MAX).ok()
+    }
+
     /// The version in which a request is sent.
     fn version_of<R: Request>(&self, newest: i16) -> Result<i16> {
         let api = api_of::<R>();

@@ -9,14 +9,18 @@ mod admin;
 mod cluster;
 mod connection;
 mod consumer;
+mod coordinator;
 mod error;
 pub mod partitioner;
 mod producer;
 mod shape;
+mod transactions;
 
 pub use admin::Setting;
 pub use cluster::{BrokerInfo, Client, ClientConfig, ClusterInfo, PartitionInfo, TopicInfo};
 pub use connection::{Connection, MAX_ANSWER_BYTES, Prepared};
 pub use consumer::{Consumer, ConsumerConfig, Fetched, Position};
+pub use coordinator::CoordinatorKind;
 pub use error::{ClientError, Result};
 pub use producer::{Delivered, Outgoing, Producer, ProducerConfig};
+pub use transactions::{ActiveProducer, ListedTransaction, TransactionFilter, TransactionInfo};

@@ -14,20 +14,33 @@ use std::sync::LazyLock;
 const MAX_ELEMENTS: usize = 16_000_000;
 
 /// One line per API: its key, the first version with compact lengths and tagged fields, and the fields
-/// of the answer. A number is so many bytes, `s` text, `b` bytes, `{ }` a struct, `[ ]` an array of
-/// structs, `( )` an array of values; `@a-b` gives the versions that have the field, `#n` its tag.
+/// of the answer. A number is so many bytes, `s` text, `b` bytes, `{ }` a struct, `? }` a struct or null,
+/// `[ ]` an array of structs, `( )` an array of values; `@a-b` gives the versions that have the field,
+/// `#n` its tag.
 const TEXT: &str = "\
 0 9 [ s [ 4 2 8 8@2- 8@5- [ 4 s ]@8- s@8- { 4 4 }@10-#0 ] ] 4@1- [ 4 s 4 s ]@10-#0
 1 12 4@1- 2@7- 4@7- [ s [ 4 2 8 8@4- 8@5- [ 8 8 ]@4- 4@11- b { 4 8 }@12-#0 { 4 4 }@12-#1 { 8 4 }@12-#2 ] ]
 2 6 4@2- [ s [ 4 2 8@1- 8@1- 4@4- ] ]
 3 9 4@3- [ 4 s 4 s@1- ] s@2- 4@1- [ 2 s 16@10- 1@1- [ 2 4 4 4@7- ( 4 ) ( 4 ) ( 4 )@5- ] 4@8- ] 4@8-10
+10 3 4@1- 2@0-3 s@1-3 4@0-3 s@0-3 4@0-3 [ s 4 s 4 2 s ]@4-
+11 6 4@2- 2 4 s@7- s s 1@9- s [ s s@5- b ]
+12 4 4@1- 2
+13 4 4@1- 2 [ s s 2 ]@3-
+14 4 4@1- 2 s@5- s@5- b
 18 3 2 [ 2 2 2 ] 4@1- [ s 2 2 ]@3-#0 8@3-#1 [ s 2 2 ]@3-#2 1@3-#3
 19 5 4@2- [ s 16@7- 2 s@1- 2@5-#0 4@5- 2@5- [ s s 1 1 1 ]@5- ]
 20 4 4@1- [ s 16@6- 2 s@5- ]
 22 2 4 2 8 2
+24 3 4 2@4- [ s [ s [ 4 2 ] ] ]@4- [ s [ 4 2 ] ]@0-3
+26 3 4 2 8@5- 2@5-
+27 1 [ 8 [ s [ 4 2 ] ] ]
 32 4 4 [ 2 s 1 s [ s s 1 1@0-0 1@1- 1 [ s s 1 ]@1- 1@3- s@3- ] ]
 37 2 4 [ s 2 s ]
-44 1 4 [ 2 s 1 s ]";
+44 1 4 [ 2 s 1 s ]
+61 0 4 [ s [ 4 2 s [ 8 4 4 8 4 8 ] ] ]
+65 0 4 [ 2 s s 4 8 8 2 [ s ( 4 ) ] ]
+66 0 4 2 ( s ) [ s 8 s ]
+68 0 4 2 s s 4 4 ? [ 16 ( 4 ) ] }";
 
 static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(|| TEXT.lines().map(Shape::parse).collect());
 
@@ -48,6 +61,7 @@ enum Kind {
     String,
     Bytes,
     Struct(Vec<Field>),
+    Optional(Vec<Field>),
     Structs(Vec<Field>),
     Values(Vec<Field>),
 }
@@ -75,12 +89,13 @@ fn fields<'a>(words: &mut impl Iterator<Item = &'a str>) -> (Vec<Field>, &'a str
             "]" | ")" | "}" => return (found, rest),
             "s" => Kind::String,
             "b" => Kind::Bytes,
-            "[" | "(" | "{" => {
+            "[" | "(" | "{" | "?" => {
                 let inner;
                 (inner, rest) = fields(words);
                 match name {
                     "[" => Kind::Structs(inner),
                     "(" => Kind::Values(inner),
+                    "?" => Kind::Optional(inner),
                     _ => Kind::Struct(inner),
                 }
             }
@@ -238,6 +253,11 @@ impl Walk<'_> {
                 self.skip(len)
             }
             Kind::Struct(fields) => self.fields(fields),
+            Kind::Optional(fields) => match self.array()? {
+                // A negative byte is null.
+                [present] if present < 0x80 => self.fields(fields),
+                _ => Ok(()),
+            },
             Kind::Structs(fields) => {
                 for _ in 0..self.elements(fields, true)? {
                     self.fields(fields)?;

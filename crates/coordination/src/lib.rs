@@ -1,6 +1,6 @@
 //! What the coordinators of groups and of transactions have in common: how their records are
-//! encoded, which partition a name belongs to, and how a state machine and the shell around it
-//! speak of requests and writes.
+//! encoded, which partition a name belongs to, how a state machine and the shell around it speak
+//! of requests and writes ([`StateMachine`]), and how far a sweep over all names is.
 //!
 //! Nothing here decides anything. *Every length is checked before it is used; nothing reads a
 //! clock or does I/O.*
@@ -8,9 +8,11 @@
 mod error;
 mod placement;
 mod shell;
+mod sweep;
 mod wire;
 
 pub use error::{CodecError, PersistError};
 pub use placement::partition_for_name;
-pub use shell::{Record, Token, WriteId};
+pub use shell::{Action, Phase, Record, StateMachine, Token, WriteId};
+pub use sweep::{Sweep, behind};
 pub use wire::{Reader, Writer};

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::PersistError;
+
 /// Names a request that will be answered later; chosen by the shell, which must not reuse one that
 /// is still open. Every token gets exactly one reply.
 pub type Token = u64;
@@ -17,4 +19,68 @@ pub struct Record {
     pub key: Bytes,
     /// The value; `None` is a tombstone.
     pub value: Option<Bytes>,
+}
+
+/// Where a coordinator is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It is told what the log contains, and serves nobody yet.
+    Loading,
+    /// It serves.
+    Active,
+    /// It leads the partition no more, and never will again.
+    Resigned,
+}
+
+/// What a coordinator asks of whoever drives it. `R` are its answers, `W` what else it has done for
+/// it.
+#[derive(Debug)]
+pub enum Action<R, W> {
+    /// Answer the request that came with `token`.
+    Reply {
+        /// The request.
+        token: Token,
+        /// Its answer.
+        reply: R,
+    },
+    /// Append `records` behind those of all earlier writes, then report the end of this write with
+    /// [`StateMachine::persisted`].
+    Append {
+        /// Names this write.
+        write: WriteId,
+        /// The records in order.
+        records: Vec<Record>,
+    },
+    /// Something that only this kind of coordinator asks for.
+    Work(W),
+}
+
+/// A coordinator as its shell sees it: the part of its life that does not depend on what it
+/// coordinates. Requests are methods of the coordinator itself.
+pub trait StateMachine: Send + 'static {
+    /// Answers to requests.
+    type Reply: Send + 'static;
+    /// What [`Action::Work`] carries.
+    type Work: Send + 'static;
+    /// The coordinator's own word for an action.
+    type Effect: Into<Action<Self::Reply, Self::Work>> + Send + 'static;
+
+    /// All records of the log are applied: requests are served.
+    fn finish_loading(&mut self, now_ms: i64, out: &mut Vec<Self::Effect>);
+
+    /// When [`tick`](Self::tick) must be called next, Unix ms. It may turn out to be too early,
+    /// never too late.
+    fn next_deadline_ms(&self) -> Option<i64>;
+
+    /// Acts on what time has brought.
+    fn tick(&mut self, now_ms: i64, out: &mut Vec<Self::Effect>);
+
+    /// A write has ended.
+    fn persisted(
+        &mut self,
+        now_ms: i64,
+        write: WriteId,
+        result: Result<(), PersistError>,
+        out: &mut Vec<Self::Effect>,
+    );
 }

@@ -87,6 +87,8 @@ pub struct MetadataImage {
     topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     names_by_id: BTreeMap<Uuid, Arc<str>>,
     broker_configs: BTreeMap<Option<i32>, Configs>,
+    group_configs: Arc<BTreeMap<String, Configs>>,
+    client_metrics: Arc<BTreeMap<String, Configs>>,
     next_producer_id: i64,
 }
 
@@ -97,6 +99,10 @@ pub(crate) struct PlainImage {
     brokers: Vec<BrokerImage>,
     topics: Vec<TopicImage>,
     broker_configs: Vec<(Option<i32>, Configs)>,
+    #[serde(default)]
+    group_configs: BTreeMap<String, Configs>,
+    #[serde(default)]
+    client_metrics: BTreeMap<String, Configs>,
     next_producer_id: i64,
 }
 
@@ -152,6 +158,26 @@ impl MetadataImage {
     /// Settings that were set on a broker; `None` for the default of all brokers.
     pub fn broker_configs(&self, node_id: Option<i32>) -> Option<&Configs> {
         self.broker_configs.get(&node_id)
+    }
+
+    /// Settings that were set on a group.
+    pub fn group_config(&self, group_id: &str) -> Option<&Configs> {
+        self.group_configs.get(group_id)
+    }
+
+    /// The groups that settings were set on, by id.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &str> {
+        self.group_configs.keys().map(String::as_str)
+    }
+
+    /// The settings of a client metrics subscription.
+    pub fn client_metrics(&self, name: &str) -> Option<&Configs> {
+        self.client_metrics.get(name)
+    }
+
+    /// The client metrics subscriptions, by name.
+    pub fn client_metrics_subscriptions(&self) -> impl Iterator<Item = &str> {
+        self.client_metrics.keys().map(String::as_str)
     }
 
     /// First producer id that was never handed out.
@@ -280,6 +306,14 @@ impl MetadataImage {
                 &mut Arc::make_mut(topic).configs
             }
             ConfigResource::Broker(node) => self.broker_configs.entry(*node).or_default(),
+            ConfigResource::Group(id) => {
+                change_named(&mut self.group_configs, id, name, value);
+                return Ok(());
+            }
+            ConfigResource::ClientMetrics(subscription) => {
+                change_named(&mut self.client_metrics, subscription, name, value);
+                return Ok(());
+            }
         };
         match value {
             Some(value) => configs.insert(name.to_owned(), value.to_owned()),
@@ -294,6 +328,8 @@ impl MetadataImage {
             brokers: self.brokers.values().cloned().collect(),
             topics: self.topics.values().map(|t| (**t).clone()).collect(),
             broker_configs: self.broker_configs.clone().into_iter().collect(),
+            group_configs: (*self.group_configs).clone(),
+            client_metrics: (*self.client_metrics).clone(),
             next_producer_id: self.next_producer_id,
         }
     }
@@ -313,7 +349,34 @@ impl MetadataImage {
                 .map(|t| (t.name.clone(), Arc::new(t)))
                 .collect(),
             broker_configs: plain.broker_configs.into_iter().collect(),
+            group_configs: Arc::new(plain.group_configs),
+            client_metrics: Arc::new(plain.client_metrics),
             next_producer_id: plain.next_producer_id,
+        }
+    }
+}
+
+/// What has no setting left is not listed any more.
+fn change_named(
+    all: &mut Arc<BTreeMap<String, Configs>>,
+    owner: &str,
+    name: &str,
+    value: Option<&str>,
+) {
+    let all = Arc::make_mut(all);
+    match value {
+        Some(value) => {
+            let configs = all.entry(owner.to_owned()).or_default();
+            configs.insert(name.to_owned(), value.to_owned());
+        }
+        None => {
+            let Some(configs) = all.get_mut(owner) else {
+                return;
+            };
+            configs.remove(name);
+            if configs.is_empty() {
+                all.remove(owner);
+            }
         }
     }
 }

@@ -30,6 +30,10 @@ pub enum ConfigResource {
     Topic(String),
     /// The broker with this node id; `None` is the default of all brokers.
     Broker(Option<i32>),
+    /// The group with this id, which need not exist.
+    Group(String),
+    /// The client metrics subscription with this name (KIP-714).
+    ClientMetrics(String),
 }
 
 /// Assignment and leadership of one partition.

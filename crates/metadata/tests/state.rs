@@ -238,7 +238,9 @@ fn a_long_log_becomes_a_snapshot() {
 fn every_default_is_a_value_that_its_setting_allows() {
     let tables = [
         configs::topic::TOPIC_CONFIGS,
-        configs::broker::BROKER_CONFIGS,
+        &configs::broker::BROKER_CONFIGS[..],
+        configs::group::GROUP_CONFIGS,
+        configs::client_metrics::CLIENT_METRICS_CONFIGS,
     ];
     for def in tables.into_iter().flatten() {
         if let Some(default) = def.default

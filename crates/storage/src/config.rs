@@ -138,6 +138,9 @@ pub struct LogConfig {
     pub zero_ahead_bytes: u32,
     /// Move the recovery point after this many bytes: what a restart after a crash reads again.
     pub checkpoint_bytes: u64,
+    /// Most producers with idempotence state to remember; the longest idle ones without an open
+    /// transaction are forgotten beyond that. 0 remembers all, until they expire.
+    pub max_producers: u32,
     /// Format of new segments.
     pub format: Format,
     /// Codec of batches that [`crate::LogCore::append`] builds.
@@ -163,6 +166,7 @@ impl Default for LogConfig {
             min_cleanable_dirty_ratio: 0.5,
             zero_ahead_bytes: 256 << 10,
             checkpoint_bytes: 64 << 20,
+            max_producers: 200_000,
             format: Format::V2,
             compression: Compression::None,
             timestamp_type: TimestampType::CreateTime,

@@ -99,6 +99,27 @@ pub enum StorageError {
         /// Epoch known.
         current: i16,
     },
+    /// A newer transaction coordinator wrote an end marker of this producer: the one that asks is a
+    /// zombie (KIP-98).
+    #[error(
+        "a coordinator of epoch {current} ended a transaction of producer {producer_id}: one of epoch {got} is fenced"
+    )]
+    CoordinatorFenced {
+        /// Producer id.
+        producer_id: i64,
+        /// Coordinator epoch received.
+        got: i32,
+        /// Coordinator epoch known.
+        current: i32,
+    },
+    /// A producer's batch does not fit the state of its transaction (KIP-98, KIP-890).
+    #[error("producer {producer_id}: {reason}")]
+    InvalidTxnState {
+        /// Producer id.
+        producer_id: i64,
+        /// What does not fit.
+        reason: String,
+    },
     /// A setting that cannot work.
     #[error("invalid setting {name}: {reason}")]
     InvalidConfig {

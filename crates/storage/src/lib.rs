@@ -35,6 +35,7 @@ pub mod offline;
 mod producer_state;
 pub mod record;
 mod recovery;
+mod replay;
 mod retention;
 mod segment;
 mod walk;
@@ -46,9 +47,10 @@ pub use compaction::{
 pub use config::{CleanupPolicy, FlushPolicy, Format, LogConfig};
 pub use error::{Result, StorageError};
 pub use flush::{FlushObserver, Flusher};
+pub use index::AbortedTransaction;
 pub use log::{
     Acknowledged, AppendMode, Appended, Clock, Cut, Listener, Log, LogCore, LogEnv, LogEvent,
     LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport, SliceBytes,
     TimestampOffset, lock_dir,
 };
-pub use producer_state::ProducerSummary;
+pub use producer_state::{EndMarker, OpenTransaction, ProducerSummary};

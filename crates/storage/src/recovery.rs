@@ -15,8 +15,7 @@ use std::collections::BTreeSet;
 use crate::checkpoint::{Checkpoint, Found};
 use crate::disk::DirEntry;
 use crate::error::{IoContext, Result};
-use crate::leader_epoch::LeaderEpochs;
-use crate::producer_state::ProducerStates;
+use crate::replay::Replay;
 use crate::segment::{IndexBuilder, Segment, parse_base_offset};
 use crate::walk::{Depth, Step, Walker};
 
@@ -25,6 +24,8 @@ use crate::walk::{Depth, Step, Walker};
 pub(crate) struct FoundSegment {
     pub(crate) base_offset: i64,
     pub(crate) len: u64,
+    /// An index of aborted transactions lies beside it.
+    pub(crate) has_aborted: bool,
 }
 
 /// What to do with the files of a folder.
@@ -127,9 +128,16 @@ fn sort_files(
         .iter()
         .filter(|file| !file.is_dir && file.name.ends_with(".log"))
         .filter_map(|file| {
+            let base_offset = parse_base_offset(&file.name)?;
+            let index = crate::segment::aborted_file_name(base_offset);
+            // The list is sorted by name.
+            let has_aborted = files
+                .binary_search_by(|other| other.name.as_str().cmp(&index))
+                .is_ok();
             Some(FoundSegment {
-                base_offset: parse_base_offset(&file.name)?,
+                base_offset,
                 len: file.len,
+                has_aborted,
             })
         })
         .collect();
@@ -142,7 +150,7 @@ fn sort_files(
         .filter(
             |file| match file.name.rsplit_once('.').map(|(_, extension)| extension) {
                 Some("tmp" | "deleted" | "cleaned") => true,
-                Some("index" | "timeindex") => {
+                Some("index" | "timeindex" | "txnindex") => {
                     parse_base_offset(&file.name).is_some_and(|base| !bases.contains(&base))
                 }
                 Some("snapshot") => {
@@ -173,8 +181,7 @@ pub(crate) fn scan(
     position: u64,
     next_offset: i64,
     index: IndexBuilder,
-    producers: &mut ProducerStates,
-    epochs: &mut LeaderEpochs,
+    replay: &mut Replay,
 ) -> Result<Scanned> {
     let file = segment.file()?;
     let len = file.len().context("measure", segment.path())?;
@@ -197,11 +204,11 @@ pub(crate) fn scan(
         match walker.step().context("read", segment.path())? {
             Step::Frame(frame) => {
                 scanned.index.add(&frame);
-                if let Some(header) = &frame.batch {
-                    producers.record(header);
-                }
-                if let Some(epoch) = frame.leader_epoch() {
-                    epochs.note(epoch, frame.base_offset);
+                let aborted = replay
+                    .take(segment.base_offset(), &mut walker, &frame)
+                    .context("read", segment.path())?;
+                if let Some(transaction) = aborted {
+                    segment.note_aborted(&transaction);
                 }
             }
             Step::End => break,
@@ -262,7 +269,8 @@ mod tests {
             plan.expired,
             [FoundSegment {
                 base_offset: 0,
-                len: 100
+                len: 100,
+                has_aborted: false,
             }]
         );
         assert_eq!((plan.segments.len(), plan.scan_from), (2, 1));

@@ -57,7 +57,7 @@ mod step;
 
 pub use api::*;
 pub use config::TransactionConfig;
-pub use coordinator::{Applied, TransactionCoordinator};
+pub use coordinator::{Applied, TransactionCoordinator, Work};
 pub use dlog_coordination::partition_for_name as partition_for_transactional_id;
 pub use error::{CodecError, PersistError, TransactionError};
 pub use metadata::{TransactionState, TransactionVersion};

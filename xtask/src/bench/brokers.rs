@@ -117,6 +117,8 @@ pub struct Brokers {
     /// Kafka's jars.
     pub distribution: Distribution,
     folder: PathBuf,
+    /// Settings by Kafka's names, of both; none but those are other than the defaults.
+    settings: Vec<(&'static str, &'static str)>,
 }
 
 impl Brokers {
@@ -135,7 +137,23 @@ impl Brokers {
             program,
             distribution,
             folder: folder.to_path_buf(),
+            settings: Vec::new(),
         })
+    }
+
+    /// The same with these settings for both.
+    #[must_use]
+    pub fn with(mut self, settings: &[(&'static str, &'static str)]) -> Self {
+        self.settings.extend_from_slice(settings);
+        self
+    }
+
+    /// Where a broker's partitions have their folders.
+    pub fn folder_of(&self, kind: Kind) -> PathBuf {
+        match kind {
+            Kind::Dlog => self.folder.join("dlog"),
+            Kind::Kafka => self.folder.join("kafka/logs"),
+        }
     }
 
     /// Starts a broker with its default settings and waits until it answers a request.
@@ -146,15 +164,21 @@ impl Brokers {
         let started = Instant::now();
         let (address, process) = match kind {
             Kind::Dlog => {
-                let options = DlogOptions::new(self.program.clone(), self.folder.join("dlog"));
+                let mut options = DlogOptions::new(self.program.clone(), self.folder.join("dlog"));
+                for (name, value) in &self.settings {
+                    options = options.with(&name.replace('.', "_").to_uppercase(), value);
+                }
                 let server = DlogServer::start(&options)?;
                 (server.address.clone(), Process::Dlog(server))
             }
             Kind::Kafka => {
                 // Deleted topics give their space back soon; nothing else differs from the defaults.
-                let options = BrokerOptions::new(self.folder.join("kafka"))
+                let mut options = BrokerOptions::new(self.folder.join("kafka"))
                     .with("file.delete.delay.ms", "1000")
                     .with("log.segment.delete.delay.ms", "1000");
+                for (name, value) in &self.settings {
+                    options = options.with(name, value);
+                }
                 let broker = KafkaBroker::start(&self.distribution, &options)?;
                 (broker.address.to_string(), Process::Kafka(broker))
             }
@@ -227,10 +251,7 @@ impl Brokers {
     /// When the broker refuses.
     pub fn delete_topic(&self, broker: &Broker, name: &str) -> Result<()> {
         self.dlog(broker, &["topic", "delete", name])?;
-        let folder = match broker.kind {
-            Kind::Dlog => self.folder.join("dlog"),
-            Kind::Kafka => self.folder.join("kafka/logs"),
-        };
+        let folder = self.folder_of(broker.kind);
         let started = Instant::now();
         let prefix = format!("{name}-");
         while fs::read_dir(&folder)?

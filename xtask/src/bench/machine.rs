@@ -49,6 +49,16 @@ pub fn resident_mib(pid: u32) -> Result<f64> {
     Ok(kib(&status, "VmRSS:")? / 1024.0)
 }
 
+/// Anonymous memory of a process in MiB: without the files that it maps.
+///
+/// # Errors
+/// When the process is gone.
+pub fn anonymous_mib(pid: u32) -> Result<f64> {
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).context("the broker has ended")?;
+    Ok(kib(&status, "RssAnon:")? / 1024.0)
+}
+
 fn kib(text: &str, name: &str) -> Result<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let field = line.with_context(|| format!("{name} is missing"))?;

@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: this server and a real Kafka, measured in the same run by the same clients.
 //!
-//! [`brokers`] starts both, [`load`] has one load run against one of them, [`machine`] tells what that
-//! cost and keeps the page cache in the state of a machine that has been up for a while, [`report`]
+//! [`brokers`] starts both, [`load`] has one load run against one of them, [`duties`] measures what a
+//! broker does besides, [`machine`] tells what that cost and keeps the page cache in the state of a machine that has been up for a while, [`report`]
 //! makes medians, ratios and tables. Both brokers run all the time; a load runs against one after the
 //! other, round after round, so that a machine that changes its speed changes it for both.
 
 mod brokers;
+mod duties;
 mod load;
 mod machine;
 mod report;
@@ -46,6 +47,9 @@ pub struct BenchOptions {
     /// Only measure what a bare loop of sendfile costs, the baseline of fetches.
     #[arg(long)]
     pub baseline: bool,
+    /// Measure transactions, rebalances, compaction and idle clients instead of records.
+    #[arg(long)]
+    pub duties: bool,
     /// Write the tables into docs/PERFORMANCE.md.
     #[arg(long)]
     pub write: bool,
@@ -66,6 +70,9 @@ pub fn run(root: &Path, options: &BenchOptions) -> Result<()> {
     let program = dlog::build(root)?;
     let distribution = Distribution::fetch(root, Line::Newest)?;
     let brokers = Brokers::new(&folder, program, distribution)?;
+    if options.duties {
+        return duties(root, &folder, brokers, options);
+    }
     let mut report = Report::default();
     about(&brokers, &folder, options, baseline, &mut report);
     println!("filling the page cache");
@@ -108,6 +115,37 @@ pub fn run(root: &Path, options: &BenchOptions) -> Result<()> {
     println!("\n{}", report.markdown()?);
     if options.write {
         report.write_docs(root)?;
+    }
+    Ok(())
+}
+
+/// What brokers do besides taking and giving records.
+fn duties(root: &Path, folder: &Path, brokers: Brokers, options: &BenchOptions) -> Result<()> {
+    let brokers = brokers.with(&duties::SETTINGS);
+    println!("filling the page cache");
+    let filler = Filler::create(folder)?;
+    let running = [brokers.start(Kind::Dlog)?, brokers.start(Kind::Kafka)?];
+    for broker in &running {
+        println!("warming up {:?}", broker.kind);
+        load::warm_up(&brokers, broker, Duration::from_secs(options.seconds * 2))?;
+    }
+    let (rounds, seconds) = (options.rounds, options.seconds);
+    let figures = duties::run(&brokers, &running, &filler, rounds, seconds)?;
+    for broker in running {
+        broker.stop()?;
+    }
+    let about = [
+        machine::describe(folder),
+        format!(
+            "dlog {} and Apache Kafka {} (1 GiB heap), default settings but `log.cleaner.backoff.ms=100`, side by side on the loopback address, {rounds} rounds of {seconds} s, medians",
+            env!("CARGO_PKG_VERSION"),
+            brokers.distribution.version,
+        ),
+    ];
+    let markdown = report::duties_markdown(&about, &figures)?;
+    println!("\n{markdown}");
+    if options.write {
+        report::write_duties(root, &markdown)?;
     }
     Ok(())
 }

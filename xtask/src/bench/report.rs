@@ -14,6 +14,8 @@ use crate::docs::replace_between;
 
 const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
+const DUTIES_BEGIN: &str = "<!-- duties:begin -->";
+const DUTIES_END: &str = "<!-- duties:end -->";
 
 /// Whether a larger value is the better one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,15 +79,7 @@ impl Report {
         for line in &self.about {
             writeln!(text, "- {line}")?;
         }
-        writeln!(
-            text,
-            "\n| | dlog | Kafka | dlog / Kafka |\n|---|---|---|---|"
-        )?;
-        for row in &self.whole {
-            let ratio = row.dlog / row.kafka;
-            let (dlog, kafka) = (number(row.dlog), number(row.kafka));
-            writeln!(text, "| {} | {dlog} | {kafka} | {ratio:.3} |", row.name)?;
-        }
+        text.push_str(&wholes(&self.whole)?);
         writeln!(
             text,
             "\n| load | measure | dlog fsync | dlog os | Kafka fsync | Kafka os | fsync / fsync | os / os | dlog fsync / Kafka os |\n|---|---|---|---|---|---|---|---|---|"
@@ -143,14 +137,46 @@ impl Report {
     /// # Errors
     /// An I/O error, or a document without the marks.
     pub fn write_docs(&self, root: &Path) -> Result<()> {
-        let path = root.join("docs/PERFORMANCE.md");
-        let text = fs::read_to_string(&path).context("docs/PERFORMANCE.md")?;
-        fs::write(
-            &path,
-            replace_between(&text, BEGIN, END, &self.markdown()?)?,
-        )?;
-        Ok(())
+        replace_in_docs(root, (BEGIN, END), &self.markdown()?)
     }
+}
+
+/// Figures of the brokers as wholes, as a table.
+///
+/// # Errors
+/// Never in practice: writing to a string does not fail.
+fn wholes(rows: &[Whole]) -> Result<String> {
+    let mut text = "\n| | dlog | Kafka | dlog / Kafka |\n|---|---|---|---|\n".to_owned();
+    for row in rows {
+        let ratio = row.dlog / row.kafka;
+        let (dlog, kafka) = (number(row.dlog), number(row.kafka));
+        writeln!(text, "| {} | {dlog} | {kafka} | {ratio:.3} |", row.name)?;
+    }
+    Ok(text)
+}
+
+/// The duties of the brokers as Markdown.
+///
+/// # Errors
+/// Never in practice: writing to a string does not fail.
+pub fn duties_markdown(about: &[String], rows: &[Whole]) -> Result<String> {
+    let about: String = about.iter().map(|line| format!("- {line}\n")).collect();
+    Ok(about + &wholes(rows)?)
+}
+
+/// Puts them into the documentation.
+///
+/// # Errors
+/// An I/O error, or a document without the marks.
+pub fn write_duties(root: &Path, markdown: &str) -> Result<()> {
+    replace_in_docs(root, (DUTIES_BEGIN, DUTIES_END), markdown)
+}
+
+fn replace_in_docs(root: &Path, (begin, end): (&str, &str), markdown: &str) -> Result<()> {
+    let path = root.join("docs/PERFORMANCE.md");
+    let text = fs::read_to_string(&path).context("docs/PERFORMANCE.md")?;
+    fs::write(&path, replace_between(&text, begin, end, markdown)?)?;
+    Ok(())
 }
 
 /// Which columns are compared: the same durability, and ours with more of it than theirs.

@@ -71,6 +71,8 @@ fn set_now(image: &MetadataImage, resource: &ConfigResource) -> Vec<String> {
     let configs = match resource {
         ConfigResource::Topic(name) => image.topic(name).map(|topic| &topic.configs),
         ConfigResource::Broker(node) => image.broker_configs(*node),
+        ConfigResource::Group(id) => image.group_config(id),
+        ConfigResource::ClientMetrics(name) => image.client_metrics(name),
     };
     configs
         .map(|configs| configs.keys().cloned().collect())

@@ -1,4 +1,5 @@
-//! What DescribeConfigs, AlterConfigs and IncrementalAlterConfigs share: which resource is meant.
+//! What DescribeConfigs, AlterConfigs, IncrementalAlterConfigs and ListConfigResources share: which resource
+//! is meant.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,6 +13,10 @@ use crate::topics::TopicError;
 pub const TOPIC: i8 = 2;
 /// Kafka's `ConfigResource.Type`.
 pub const BROKER: i8 = 4;
+/// Kafka's `ConfigResource.Type`.
+pub const CLIENT_METRICS: i8 = 16;
+/// Kafka's `ConfigResource.Type`.
+pub const GROUP: i8 = 32;
 
 /// The resource that a request names.
 ///
@@ -35,9 +40,19 @@ pub fn resource(kind: i8, name: &str) -> Result<ConfigResource, TopicError> {
                 format!("Node id must be an integer, but it is: {name}"),
             )),
         },
+        GROUP if name.is_empty() => Err(TopicError::new(
+            ResponseError::InvalidRequest,
+            "Default group resources are not allowed.",
+        )),
+        GROUP => Ok(ConfigResource::Group(name.to_owned())),
+        CLIENT_METRICS if name.is_empty() => Err(TopicError::new(
+            ResponseError::InvalidRequest,
+            "Subscription name can't be empty",
+        )),
+        CLIENT_METRICS => Ok(ConfigResource::ClientMetrics(name.to_owned())),
         other => Err(TopicError::new(
             ResponseError::InvalidRequest,
-            format!("Unexpected resource type {other}: topics (2) and brokers (4) have settings"),
+            format!("Unexpected resource type {other}"),
         )),
     }
 }

@@ -1,6 +1,8 @@
 //! DescribeConfigs (key 32): settings with where they come from (KIP-133, KIP-226, KIP-569).
 
 use dlog_metadata::configs::broker::BROKER_CONFIGS;
+use dlog_metadata::configs::client_metrics::CLIENT_METRICS_CONFIGS;
+use dlog_metadata::configs::group::GROUP_CONFIGS;
 use dlog_metadata::configs::topic::TOPIC_CONFIGS;
 use dlog_metadata::configs::{self, ConfigDef, ConfigSource, Resolved, Update};
 use dlog_metadata::{ConfigResource, MetadataImage};
@@ -12,7 +14,7 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::configs::resource;
+use super::configs::{CLIENT_METRICS, GROUP, resource};
 use super::{Context, named_once, text};
 use crate::topics::TopicError;
 
@@ -62,6 +64,7 @@ fn resolve(
     asked: &DescribeConfigsResource,
 ) -> Result<Vec<Resolved>, TopicError> {
     let state = &ctx.state;
+    check_named(asked)?;
     match resource(asked.resource_type, &asked.resource_name)? {
         ConfigResource::Topic(name) => {
             let topic = image.topic(&name).ok_or_else(|| {
@@ -98,7 +101,36 @@ fn resolve(
             .map(|def| configs::resolve_broker(def, image, None, &state.statics))
             .filter(|resolved| resolved.source() == ConfigSource::DynamicDefaultBroker)
             .collect()),
+        ConfigResource::Group(id) => {
+            let config = state.group_config(image, &id);
+            Ok(GROUP_CONFIGS
+                .iter()
+                .map(|def| config.resolve(def))
+                .collect())
+        }
+        ConfigResource::ClientMetrics(name) => {
+            let set = image.client_metrics(&name);
+            let of = |def| {
+                let source = ConfigSource::ClientMetrics;
+                configs::resolve_set(def, set, source, image, state.node_id(), &state.statics)
+            };
+            Ok(CLIENT_METRICS_CONFIGS.iter().map(of).collect())
+        }
     }
+}
+
+/// Says like Kafka that a name is missing: not as it does where settings are changed.
+fn check_named(asked: &DescribeConfigsResource) -> Result<(), TopicError> {
+    let what = match asked.resource_type {
+        GROUP => "Group name",
+        CLIENT_METRICS => "Client metrics subscription name",
+        _ => return Ok(()),
+    };
+    if asked.resource_name.is_empty() {
+        let message = format!("{what} must not be empty");
+        return Err(TopicError::new(ResponseError::InvalidRequest, message));
+    }
+    Ok(())
 }
 
 fn shown(request: &DescribeConfigsRequest, resolved: &Resolved) -> DescribeConfigsResourceResult {
@@ -108,7 +140,11 @@ fn shown(request: &DescribeConfigsRequest, resolved: &Resolved) -> DescribeConfi
         let places = resolved
             .synonyms
             .iter()
-            .filter(|synonym| synonym.value.is_some());
+            .filter(|synonym| synonym.value.is_some())
+            // As Kafka shows subscriptions.
+            .filter(|synonym| {
+                def.update != Update::ClientMetrics || synonym.source != ConfigSource::Default
+            });
         places
             .map(|synonym| {
                 DescribeConfigsSynonym::default()

@@ -1,6 +1,8 @@
 //! IncrementalAlterConfigs (key 44): sets, removes, appends to and subtracts from settings (KIP-339).
 
-use dlog_metadata::configs::{self, ConfigDef, ConfigKind, broker, split_list, topic};
+use dlog_metadata::configs::{
+    self, ConfigDef, ConfigKind, ConfigSource, broker, client_metrics, group, split_list, topic,
+};
 use dlog_metadata::{ConfigResource, MetadataImage};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::incremental_alter_configs_request::{
@@ -122,6 +124,8 @@ fn list(
     let def: Option<&'static ConfigDef> = match resource {
         ConfigResource::Topic(_) => topic::find(name),
         ConfigResource::Broker(_) => broker::find(name),
+        ConfigResource::Group(_) => group::find(name),
+        ConfigResource::ClientMetrics(_) => client_metrics::find(name),
     };
     let def = def.ok_or_else(|| {
         TopicError::new(
@@ -139,6 +143,15 @@ fn list(
             configs::resolve_topic(def, set, image, state.node_id(), &state.statics)
         }
         ConfigResource::Broker(node) => configs::resolve_broker(def, image, *node, &state.statics),
+        ConfigResource::Group(id) => state.group_config(image, id).resolve(def),
+        ConfigResource::ClientMetrics(name) => configs::resolve_set(
+            def,
+            image.client_metrics(name),
+            ConfigSource::ClientMetrics,
+            image,
+            state.node_id(),
+            &state.statics,
+        ),
     };
     Ok(split_list(resolved.value().unwrap_or_default())
         .map(str::to_owned)

@@ -18,6 +18,7 @@ pub mod fetch;
 pub mod find_coordinator;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
+pub mod list_config_resources;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
 pub mod metadata;
@@ -136,6 +137,7 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         }
         ApiKey::DescribeProducers => answer!(ctx, raw, describe_producers::handle),
         ApiKey::DescribeTopicPartitions => answer!(ctx, raw, describe_topic_partitions::handle),
+        ApiKey::ListConfigResources => answer!(ctx, raw, list_config_resources::handle),
         ApiKey::OffsetCommit => Box::pin(offset_commit::handle(ctx, raw)).await,
         ApiKey::OffsetFetch => Box::pin(offset_fetch::handle(ctx, raw)).await,
         ApiKey::JoinGroup => answer!(ctx, raw, join_group::handle),

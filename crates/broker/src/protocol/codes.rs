@@ -46,6 +46,7 @@ error_codes! {
     LeaveGroupResponse => |r| {
         std::iter::once(r.error_code).chain(r.members.iter().map(|m| m.error_code))
     };
+    ListConfigResourcesResponse => |r| [r.error_code];
     ListGroupsResponse => |r| [r.error_code];
     ListOffsetsResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     ListPartitionReassignmentsResponse => |r| [r.error_code];

@@ -3,10 +3,14 @@
 
 mod e2e;
 mod fetch;
+mod group;
+mod group_member;
 mod load;
 mod pace;
 mod produce;
+mod producers;
 mod report;
+mod transactions;
 
 use std::process::ExitCode;
 
@@ -15,7 +19,10 @@ use clap::{Args, Subcommand};
 
 use super::remote::{self, EXIT_CODES, RemoteArgs};
 use fetch::FetchArgs;
+use group::GroupArgs;
 use load::LoadArgs;
+use producers::ProducersArgs;
+use transactions::TransactionsArgs;
 
 /// Options of `dlog bench`.
 #[derive(Args, Debug)]
@@ -35,6 +42,12 @@ enum BenchCommand {
     Fetch(FetchArgs),
     /// Send at a fixed rate and time until a consumer has each batch.
     E2e(LoadArgs),
+    /// Send in transactions that are committed at a fixed interval; each connection is a producer.
+    Transactions(TransactionsArgs),
+    /// Time how long a group takes to agree when a member leaves and another joins.
+    Group(GroupArgs),
+    /// Have many idempotent producers write once each: what a broker remembers of idle ones.
+    Producers(ProducersArgs),
 }
 
 /// Runs `dlog bench`.
@@ -45,6 +58,12 @@ pub fn run(arguments: BenchArgs) -> Result<ExitCode> {
             BenchCommand::Produce(load) => produce::run(&remote, load).await?,
             BenchCommand::Fetch(fetch) => fetch::run(&remote, fetch).await?,
             BenchCommand::E2e(load) => e2e::run(&remote, load).await?,
+            BenchCommand::Transactions(load) => transactions::run(&remote, load).await?,
+            BenchCommand::Producers(load) => producers::run(&remote, load).await?,
+            BenchCommand::Group(load) => {
+                group::run(&remote, load).await?;
+                return Ok(ExitCode::SUCCESS);
+            }
         };
         report.print(&remote)?;
         Ok(ExitCode::SUCCESS)

@@ -12,8 +12,8 @@ use kafka_protocol::ResponseError;
 use serde::Serialize;
 
 /// Exit codes of the commands that talk to a broker, shown by their `--help`.
-pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 there is no such topic or \
-partition; 4 the topic exists already; 5 the broker cannot be reached or does not answer; 130 interrupted before the end.";
+pub const EXIT_CODES: &str = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 there is no such topic, \
+partition or id; 4 the topic exists already; 5 the broker cannot be reached or does not answer; 130 interrupted before the end.";
 
 /// Where a broker is when nobody says so.
 pub const DEFAULT_BROKER: &str = "127.0.0.1:9092";
@@ -120,7 +120,8 @@ fn exit_code(error: &ClientError) -> u8 {
             Some(
                 ResponseError::UnknownTopicOrPartition
                 | ResponseError::UnknownTopicId
-                | ResponseError::GroupIdNotFound,
+                | ResponseError::GroupIdNotFound
+                | ResponseError::TransactionalIdNotFound,
             ) => NOT_FOUND,
             Some(ResponseError::TopicAlreadyExists) => EXISTS,
             _ => 1,

@@ -122,7 +122,8 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
     let of_topic = topic::TOPIC_CONFIGS
         .iter()
         .find(|topic| topic.synonym == Some(def.name));
-    let is_of_groups = def.name.starts_with("group.")
+    // Streams groups are not served: their settings only bound what a group may be set to.
+    let is_of_groups = def.name.starts_with("group.") && !def.name.starts_with("group.streams.")
         || ["offsets.retention.minutes", "offsets.topic.num.partitions"].contains(&def.name);
     let section = match (of_topic, is_of_groups) {
         (Some(_), _) => TOPICS,

@@ -1,8 +1,14 @@
 //! Answers that the generated code writes pass in every version; no prefix and no lie about a count does.
 
 use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
+};
 use kafka_protocol::messages::api_versions_response::{
     ApiVersion, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use kafka_protocol::messages::consumer_group_heartbeat_response::{
+    Assignment, TopicPartitions as OwnedPartitions,
 };
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::create_topics_response::{
@@ -12,19 +18,32 @@ use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
+use kafka_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
+use kafka_protocol::messages::describe_transactions_response::{
+    TopicData, TransactionState as DescribedTransaction,
+};
 use kafka_protocol::messages::fetch_response::{
     AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
 };
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
+use kafka_protocol::messages::list_transactions_response::TransactionState as ListedTransaction;
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
     TopicProduceResponse,
+};
+use kafka_protocol::messages::write_txn_markers_response::{
+    WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -126,6 +145,89 @@ fn metadata_offsets_and_versions() {
             .with_zk_migration_ready(true)
     });
     judge(22, 0..=4, |_| InitProducerIdResponse::default());
+}
+
+#[test]
+fn coordinators_and_members() {
+    judge(10, 0..=5, |version| {
+        let answer = FindCoordinatorResponse::default();
+        if version < 4 {
+            return answer.with_host(text("localhost")).with_port(9092);
+        }
+        let found = Coordinator::default()
+            .with_key(text("g"))
+            .with_host(text("localhost"));
+        answer.with_coordinators(vec![found; 2])
+    });
+    judge(11, 0..=9, |_| {
+        let member = JoinGroupResponseMember::default()
+            .with_member_id(text("m"))
+            .with_metadata(Bytes::from_static(b"subscription"));
+        JoinGroupResponse::default()
+            .with_protocol_name(Some(text("range")))
+            .with_members(vec![member; 3])
+    });
+    judge(12, 0..=4, |_| HeartbeatResponse::default());
+    judge(13, 0..=5, |version| {
+        let member = MemberResponse::default().with_member_id(text("m"));
+        let members = if version < 3 { vec![] } else { vec![member] };
+        LeaveGroupResponse::default().with_members(members)
+    });
+    judge(14, 0..=5, |_| {
+        SyncGroupResponse::default().with_assignment(Bytes::from_static(b"assignment"))
+    });
+    judge(68, 0..=1, |version| {
+        let owned = OwnedPartitions::default().with_partitions(vec![1, 2, 3]);
+        let assignment = Assignment::default().with_topic_partitions(vec![owned; 2]);
+        ConsumerGroupHeartbeatResponse::default()
+            .with_member_id(Some(text("m")))
+            // One version with, one without: null is one byte too.
+            .with_assignment((version > 0).then_some(assignment))
+    });
+}
+
+#[test]
+fn transactions() {
+    judge(24, 0..=3, |_| {
+        let partition = AddPartitionsToTxnPartitionResult::default().with_partition_index(1);
+        let topic = AddPartitionsToTxnTopicResult::default()
+            .with_name(name())
+            .with_results_by_partition(vec![partition; 2]);
+        AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(vec![topic])
+    });
+    judge(26, 0..=5, |_| EndTxnResponse::default());
+    judge(27, 1..=1, |_| {
+        let partition = WritableTxnMarkerPartitionResult::default();
+        let topic = WritableTxnMarkerTopicResult::default()
+            .with_name(name())
+            .with_partitions(vec![partition; 2]);
+        let marker = WritableTxnMarkerResult::default().with_topics(vec![topic]);
+        WriteTxnMarkersResponse::default().with_markers(vec![marker; 2])
+    });
+    judge(61, 0..=0, |_| {
+        let partition = PartitionResponse::default()
+            .with_error_message(Some(text("why")))
+            .with_active_producers(vec![ProducerState::default(); 3]);
+        let topic = TopicResponse::default()
+            .with_name(name())
+            .with_partitions(vec![partition]);
+        DescribeProducersResponse::default().with_topics(vec![topic])
+    });
+    judge(65, 0..=0, |_| {
+        let topic = TopicData::default()
+            .with_topic(name())
+            .with_partitions(vec![1, 2]);
+        let state = DescribedTransaction::default()
+            .with_transactional_id(TransactionalId(text("id")))
+            .with_topics(vec![topic; 2]);
+        DescribeTransactionsResponse::default().with_transaction_states(vec![state])
+    });
+    judge(66, 0..=2, |_| {
+        let state = ListedTransaction::default().with_transaction_state(text("Ongoing"));
+        ListTransactionsResponse::default()
+            .with_unknown_state_filters(vec![text("Gone"); 2])
+            .with_transaction_states(vec![state; 2])
+    });
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Checks of requests that need no group: phase, names and sizes. What passes here can be written
 //! as a record.
 
+use dlog_coordination::Phase;
+
 use crate::api::{JoinGroup, OffsetCommit};
 use crate::error::GroupError;
 
-use super::{GroupCoordinator, Phase};
+use super::GroupCoordinator;
 
 /// A stored text has an `i16` length; member ids add a dash and a UUID to a client's name.
 const MAX_GROUP_ID_BYTES: usize = i16::MAX as usize;

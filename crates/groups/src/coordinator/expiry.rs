@@ -4,8 +4,10 @@
 //!
 //! The groups are swept in slices, a bounded number per tick.
 
-use std::ops::Bound;
+use std::ops::Bound::Unbounded;
 use std::sync::Arc;
+
+use dlog_coordination::behind;
 
 use crate::api::Effect;
 use crate::group::{Group, GroupState};
@@ -21,25 +23,6 @@ const SLICE_OFFSETS: usize = 50_000;
 /// Tombstones in one write.
 const WRITE_TOMBSTONES: usize = 1_000;
 
-/// How far the sweep is.
-#[derive(Debug, Default)]
-pub(super) struct Sweep {
-    due_ms: Option<i64>,
-    /// The last group seen by a sweep that goes on.
-    cursor: Option<Arc<str>>,
-}
-
-impl Sweep {
-    pub(super) fn due_ms(&self) -> Option<i64> {
-        self.due_ms
-    }
-
-    pub(super) fn schedule(&mut self, at_ms: i64) {
-        self.due_ms = Some(at_ms);
-        self.cursor = None;
-    }
-}
-
 /// From when on the retention time counts.
 enum Base {
     Commit,
@@ -48,16 +31,18 @@ enum Base {
 
 impl GroupCoordinator {
     pub(super) fn sweep_expired(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
-        if self.sweep.due_ms.is_none_or(|due_ms| due_ms > now_ms) {
+        if !self.sweep.is_due(now_ms) {
             return;
         }
-        let start = self.sweep.cursor.take();
-        let from = start.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let start = self.sweep.take_cursor();
+        let from = behind(start.as_ref());
         let mut seen_offsets = 0;
         let mut slice: Vec<Arc<str>> = Vec::new();
-        for (group_id, group) in self.groups.range::<str, _>((from, Bound::Unbounded)) {
+        for (group_id, group) in self.groups.range::<str, _>((from, Unbounded)) {
             if slice.len() == SLICE_GROUPS || seen_offsets > SLICE_OFFSETS {
-                self.sweep.cursor = slice.last().cloned();
+                if let Some(last) = slice.last() {
+                    self.sweep.stop_at(last.clone());
+                }
                 break;
             }
             seen_offsets += group
@@ -70,7 +55,7 @@ impl GroupCoordinator {
         for group_id in slice {
             self.expire_group(now_ms, &group_id, out);
         }
-        if self.sweep.cursor.is_none() {
+        if self.sweep.is_done() {
             self.names.forget_unused();
             self.sweep
                 .schedule(now_ms + self.config.offsets_retention_check_interval_ms.max(1));

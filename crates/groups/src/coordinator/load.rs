@@ -1,5 +1,7 @@
 //! Reading the coordinator's state back from the log, and giving it up.
 
+use dlog_coordination::Phase;
+
 use crate::api::{Effect, Reply};
 use crate::codec::{GroupMetadataValue, OffsetCommitValue, RecordKey};
 use crate::error::{CodecError, GroupError};
@@ -7,7 +9,7 @@ use crate::group::Group;
 use crate::offsets::CommittedOffset;
 use crate::step::{OffsetsThen, Purpose};
 
-use super::{GroupCoordinator, Phase};
+use super::GroupCoordinator;
 
 /// What [`GroupCoordinator::apply_record`] made of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

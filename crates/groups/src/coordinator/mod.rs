@@ -9,16 +9,19 @@ mod offsets;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use crate::api::{Effect, Heartbeat, JoinGroup, LeaveGroup, LeftMember, Reply, SyncGroup, Token};
+use dlog_coordination::{Action, Phase, StateMachine, Sweep};
+
+use crate::api::{
+    Effect, Heartbeat, JoinGroup, LeaveGroup, LeftMember, Reply, SyncGroup, Token, WriteId,
+};
 use crate::config::GroupConfig;
-use crate::error::GroupError;
+use crate::error::{GroupError, PersistError};
 use crate::group::Group;
 use crate::offsets::Names;
 use crate::step::{Step, Writes};
-
-use expiry::Sweep;
 
 pub use load::Applied;
 
@@ -37,11 +40,41 @@ pub struct GroupCoordinator {
     sweep: Sweep,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Loading,
-    Active,
-    Resigned,
+impl StateMachine for GroupCoordinator {
+    type Reply = Reply;
+    type Work = Infallible;
+    type Effect = Effect;
+
+    fn finish_loading(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
+        self.finish_loading(now_ms, out);
+    }
+
+    fn next_deadline_ms(&self) -> Option<i64> {
+        self.next_deadline_ms()
+    }
+
+    fn tick(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
+        self.tick(now_ms, out);
+    }
+
+    fn persisted(
+        &mut self,
+        now_ms: i64,
+        write: WriteId,
+        result: Result<(), PersistError>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.persisted(now_ms, write, result, out);
+    }
+}
+
+impl From<Effect> for Action<Reply, Infallible> {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Reply { token, reply } => Self::Reply { token, reply },
+            Effect::Persist { write, records } => Self::Append { write, records },
+        }
+    }
 }
 
 impl GroupCoordinator {

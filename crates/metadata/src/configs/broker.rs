@@ -1,5 +1,9 @@
 //! The broker settings that Kafka's tools show and change.
 
+mod groups;
+
+use std::sync::LazyLock;
+
 use super::ConfigKind::{Boolean, Double, Int, List, Long, Password, Short, String};
 use super::Update::{ClusterWide, ReadOnly};
 use super::{Check, ConfigDef, ConfigKind, Update};
@@ -35,12 +39,19 @@ const fn fixed(
 
 /// The setting with this name.
 pub fn find(name: &str) -> Option<&'static ConfigDef> {
-    BROKER_CONFIGS.iter().find(|def| def.name == name)
+    let found = BROKER_CONFIGS.binary_search_by(|def| def.name.cmp(name));
+    found.ok().and_then(|at| BROKER_CONFIGS.get(at))
 }
 
 /// All broker settings, by name. What can be changed while the server runs takes effect at once; the
 /// rest is read-only, also where Kafka could change it.
-pub static BROKER_CONFIGS: &[ConfigDef] = &[
+pub static BROKER_CONFIGS: LazyLock<Vec<ConfigDef>> = LazyLock::new(|| {
+    let mut all = [SERVER, groups::GROUPS].concat();
+    all.sort_unstable_by_key(|def| def.name);
+    all
+});
+
+static SERVER: &[ConfigDef] = &[
     fixed(
         "advertised.listeners",
         String,

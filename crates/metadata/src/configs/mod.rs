@@ -1,11 +1,14 @@
 //! Every setting that Kafka's tools know: type, default, what is allowed, documentation.
 //!
-//! The tables ([`topic::TOPIC_CONFIGS`], [`broker::BROKER_CONFIGS`]) are data; [`ConfigDef::validate`]
+//! The tables ([`topic::TOPIC_CONFIGS`], [`broker::BROKER_CONFIGS`], [`group::GROUP_CONFIGS`],
+//! [`client_metrics::CLIENT_METRICS_CONFIGS`]) are data; [`ConfigDef::validate`]
 //! is the one place that judges a value. [`resolve_topic`] finds the value that holds for a topic:
 //! set on the topic, else set on this broker, else set for all brokers, else given in the server's own
 //! configuration, else the default.
 
 pub mod broker;
+pub mod client_metrics;
+pub mod group;
 pub mod topic;
 
 use std::collections::BTreeMap;
@@ -58,6 +61,10 @@ pub enum Check {
 pub enum Update {
     /// Set on topics.
     Topic,
+    /// Set on groups.
+    Group,
+    /// Set on client metrics subscriptions.
+    ClientMetrics,
     /// Broker setting that needs a restart.
     ReadOnly,
     /// Broker setting that may differ between brokers.
@@ -94,6 +101,21 @@ pub enum ConfigError {
     /// There is no such broker setting.
     #[error("Unknown broker config name: {0}")]
     UnknownBrokerConfig(String),
+    /// There is no such group setting.
+    #[error("Unknown group config name: {0}")]
+    UnknownGroupConfig(String),
+    /// There is no such setting of a client metrics subscription.
+    #[error("Unknown client metrics configuration: {0}")]
+    UnknownClientMetricsConfig(String),
+    /// The settings of a group do not go together, or lie outside the broker's bounds.
+    #[error("{0}")]
+    Group(String),
+    /// The settings of a client metrics subscription are not allowed.
+    #[error("{0}")]
+    ClientMetrics(String),
+    /// Clients cannot be chosen like this.
+    #[error("Illegal client matching pattern: {0}")]
+    ClientMatch(String),
     /// The setting cannot be changed while the server runs.
     #[error("Cannot update these configs dynamically: [{0}]")]
     ReadOnly(String),
@@ -224,6 +246,10 @@ pub enum ConfigSource {
     StaticBroker = 4,
     /// Nobody set it.
     Default = 5,
+    /// Set on the client metrics subscription.
+    ClientMetrics = 7,
+    /// Set on the group.
+    Group = 8,
 }
 
 /// One place that gives a value for a setting.
@@ -271,12 +297,24 @@ pub fn resolve_topic(
     node_id: i32,
     statics: &StaticConfigs,
 ) -> Resolved {
+    resolve_set(def, topic, ConfigSource::Topic, image, node_id, statics)
+}
+
+/// Resolves a setting that a topic, group or subscription has of its own (`set`, whose source is `source`).
+pub fn resolve_set(
+    def: &'static ConfigDef,
+    set: Option<&BTreeMap<String, String>>,
+    source: ConfigSource,
+    image: &MetadataImage,
+    node_id: i32,
+    statics: &StaticConfigs,
+) -> Resolved {
     let mut synonyms = Vec::new();
-    if let Some(value) = topic.and_then(|configs| configs.get(def.name)) {
+    if let Some(value) = set.and_then(|configs| configs.get(def.name)) {
         synonyms.push(Synonym {
             name: def.name,
             value: Some(value.clone()),
-            source: ConfigSource::Topic,
+            source,
         });
     }
     if let Some(name) = def.synonym {
@@ -401,4 +439,32 @@ pub fn check_broker_config(
         def.validate(value)?;
     }
     Ok(def)
+}
+
+/// Judges a group setting and its value (`None`: it is to be removed). Whether it goes together with the
+/// others is judged by [`group::GroupConfig::check`].
+///
+/// # Errors
+/// When there is no such setting or the value is not allowed.
+pub fn check_group_config(
+    name: &str,
+    value: Option<&str>,
+) -> Result<&'static ConfigDef, ConfigError> {
+    let def = group::find(name).ok_or_else(|| ConfigError::UnknownGroupConfig(name.to_owned()))?;
+    if let Some(value) = value {
+        def.validate(value)?;
+    }
+    Ok(def)
+}
+
+/// Judges the name of a setting of a client metrics subscription; [`client_metrics::check`] judges values.
+///
+/// # Errors
+/// When there is no such setting.
+pub fn check_client_metrics_config(
+    name: &str,
+    _value: Option<&str>,
+) -> Result<&'static ConfigDef, ConfigError> {
+    client_metrics::find(name)
+        .ok_or_else(|| ConfigError::UnknownClientMetricsConfig(name.to_owned()))
 }

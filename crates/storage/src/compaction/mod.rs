@@ -37,7 +37,7 @@ pub(crate) use map::OffsetMap;
 pub(crate) use output::Written;
 pub(crate) use pass::{Input, Pass};
 pub(crate) use range::{Bounds, GroupLimits, SegmentView, cleanable, overdue};
-pub(crate) use txn::{Aborted, Transactions};
+pub(crate) use txn::Transactions;
 
 /// How a run works; see [`crate::LogCore::compact`].
 #[derive(Clone, Copy, Debug, PartialEq)]

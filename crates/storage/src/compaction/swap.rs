@@ -18,7 +18,7 @@ use std::path::Path;
 
 use crate::disk::{DirEntry, Disk};
 use crate::error::{IoContext, Result};
-use crate::segment::{log_file_name, parse_base_offset, remove_index_files, remove_segment_files};
+use crate::segment::{log_file_name, parse_base_offset, remove_all_indexes, remove_segment_files};
 
 /// A replacement that was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ pub(crate) fn finish(disk: &dyn Disk, dir: &Path, swap: Swap, old: &[i64]) -> Re
         let log = dir.join(log_file_name(*base));
         if *base == swap.base {
             // Renaming replaces it.
-            remove_index_files(disk, &log)?;
+            remove_all_indexes(disk, &log)?;
         } else {
             remove_segment_files(disk, &log)?;
         }

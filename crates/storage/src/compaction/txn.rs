@@ -5,36 +5,36 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::index::AbortedTransaction;
 use crate::record::{BatchHeader, control::ControlType};
-
-/// A transaction that was aborted, as the log's index of them has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Aborted {
-    pub(crate) first_offset: i64,
-    /// Offset of its marker.
-    pub(crate) last_offset: i64,
-    pub(crate) producer_id: i64,
-}
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Transactions {
     /// Those that begin later, the next one last.
-    to_come: Vec<Aborted>,
+    to_come: Vec<AbortedTransaction>,
     /// Begun and not ended yet, and whether a batch of them was met.
-    aborted: HashMap<i64, bool>,
-    /// Producers of which a committed transaction is under way.
-    committed: HashSet<i64>,
+    aborted: HashMap<i64, (AbortedTransaction, bool)>,
+    /// Producers of which a batch was met that no aborted transaction has.
+    others: HashSet<i64>,
+    /// Ended since they were last asked for, with a batch that was met.
+    ended: Vec<AbortedTransaction>,
 }
 
 impl Transactions {
     /// Begins at the log's start, with all aborted transactions of what will be read.
-    pub(crate) fn new(mut aborted: Vec<Aborted>) -> Self {
-        aborted.sort_unstable_by(|a, b| b.cmp(a));
+    pub(crate) fn new(mut aborted: Vec<AbortedTransaction>) -> Self {
+        aborted.sort_unstable_by_key(|txn| std::cmp::Reverse((txn.first_offset, txn.last_offset)));
         Self {
             to_come: aborted,
             ..Self::default()
         }
+    }
+
+    /// The aborted transactions that ended since the last call and of which a batch was met: readers
+    /// that hold the batches may still ask for them.
+    pub(crate) fn take_ended(&mut self) -> Vec<AbortedTransaction> {
+        std::mem::take(&mut self.ended)
     }
 
     fn begin_up_to(&mut self, offset: i64) {
@@ -43,7 +43,7 @@ impl Transactions {
             .last()
             .filter(|next| next.first_offset <= offset)
         {
-            self.aborted.insert(next.producer_id, false);
+            self.aborted.insert(next.producer_id, (*next, false));
             self.to_come.pop();
         }
     }
@@ -54,11 +54,11 @@ impl Transactions {
         if !header.is_transactional() {
             return false;
         }
-        if let Some(met) = self.aborted.get_mut(&header.producer_id) {
+        if let Some((_, met)) = self.aborted.get_mut(&header.producer_id) {
             *met = true;
             return true;
         }
-        self.committed.insert(header.producer_id);
+        self.others.insert(header.producer_id);
         false
     }
 
@@ -66,9 +66,16 @@ impl Transactions {
     /// true when no batch of its transaction is left.
     pub(crate) fn control(&mut self, header: &BatchHeader, kind: Option<ControlType>) -> bool {
         self.begin_up_to(header.last_offset());
+        let producer_id = header.producer_id;
         match kind {
-            Some(ControlType::Abort) => self.aborted.remove(&header.producer_id) != Some(true),
-            Some(ControlType::Commit) => !self.committed.remove(&header.producer_id),
+            Some(ControlType::Abort) => {
+                let met = self.aborted.remove(&producer_id).filter(|(_, met)| *met);
+                self.ended.extend(met.map(|(transaction, _)| transaction));
+                // A batch that stays without its marker would be an open transaction for ever.
+                let other = self.others.remove(&producer_id);
+                met.is_none() && !other
+            }
+            Some(ControlType::Commit) => !self.others.remove(&producer_id),
             Some(_) => false,
             None => true,
         }
@@ -103,10 +110,11 @@ mod tests {
 
     #[test]
     fn markers_stay_as_long_as_a_batch_of_theirs_does() {
-        let aborted = |producer_id, first_offset, last_offset| Aborted {
+        let aborted = |producer_id, first_offset, last_offset| AbortedTransaction {
             first_offset,
             last_offset,
             producer_id,
+            last_stable_offset: last_offset + 1,
         };
         let mut seen = Transactions::new(vec![
             aborted(1, 20, 23),
@@ -133,5 +141,12 @@ mod tests {
         assert!(seen.control(&marker(3, 24), None), "emptied before");
         assert!(!seen.control(&marker(3, 25), Some(ControlType::LeaderChange)));
         assert!(seen.control(&marker(2, 31), abort));
+        assert_eq!(seen.take_ended(), [aborted(1, 2, 5)]);
+        assert!(!seen.records(&data(4, 40, true)));
+        assert!(
+            !seen.control(&marker(4, 41), abort),
+            "not known to be aborted"
+        );
+        assert_eq!(seen.take_ended(), []);
     }
 }

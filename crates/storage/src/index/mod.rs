@@ -9,10 +9,14 @@
 //! - `.index`, 8 bytes an entry: `u32` offset relative to the base offset (the *last* offset of the
 //!   batch), `u32` position of that batch;
 //! - `.timeindex`, 12 bytes an entry: `i64` largest timestamp up to here (Unix ms), `u32` relative
-//!   offset of the batch that holds it.
+//!   offset of the batch that holds it;
+//! - `.txnindex`, 34 bytes an entry, one for each aborted transaction: see [`AbortedTransaction`].
 
+mod aborted;
 mod table;
 
+pub(crate) use aborted::facts_with;
+pub use aborted::{ABORTED_ENTRY_BYTES, AbortedTransaction};
 pub(crate) use table::EntryTable;
 
 use std::path::Path;
@@ -248,6 +252,7 @@ impl SegmentIndex {
 pub(crate) struct IndexPaths {
     pub(crate) offsets: std::path::PathBuf,
     pub(crate) times: std::path::PathBuf,
+    pub(crate) aborted: std::path::PathBuf,
 }
 
 impl IndexPaths {
@@ -255,6 +260,7 @@ impl IndexPaths {
         Self {
             offsets: log.with_extension("index"),
             times: log.with_extension("timeindex"),
+            aborted: log.with_extension("txnindex"),
         }
     }
 }

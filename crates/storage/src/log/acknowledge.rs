@@ -155,14 +155,15 @@ impl LogCore {
     /// Refuses to wait for a record that a truncation took away: its offset may be another's by now.
     /// After several truncations the answer is no as well, since only the last one is remembered.
     fn check_not_cut(&self, last_offset: i64, cuts_before: u64) -> Result<()> {
-        let marks = *self.marks.lock();
+        let marks = self.marks.lock();
         let since = marks.cuts - cuts_before;
         let cut = since > 1 || (since == 1 && marks.last_cut <= last_offset);
         if cut || marks.end.offset <= last_offset {
+            let end = marks.end.offset;
             return Err(StorageError::OffsetOutOfRange {
                 requested: last_offset,
                 start: self.log_start_offset(),
-                end: marks.end.offset,
+                end,
             });
         }
         Ok(())

@@ -1,19 +1,24 @@
 //! Appending: one short critical section that assigns offsets, writes once, and publishes.
 
+use std::cell::Cell;
 use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
+use super::read::containing;
+use super::transactions::mark_of;
 use super::zeros::{ZEROS, zeros_ahead};
 use super::{LogCore, LogEvent, Mark, Writer};
 use crate::config::{FlushPolicy, Format, LogConfig};
 use crate::error::{Result, StorageError};
 use crate::flush::Work;
-use crate::index::OFFSET_ENTRY_BYTES;
-use crate::producer_state::Verdict;
+use crate::index::{AbortedTransaction, OFFSET_ENTRY_BYTES};
+use crate::producer_state::{Completed, Place, Verdict};
+use crate::record::control::EndTxnMarker;
 use crate::record::{BATCH_HEADER_BYTES, Batch, BatchHeader, RecordError, TimestampType};
+use crate::replay;
 use crate::segment::{IndexPace, Segment};
 
 /// Who says which offsets the batches get.
@@ -58,12 +63,18 @@ pub(super) struct Outgoing {
     base_offset: i64,
     last_offset: i64,
     max_timestamp_ms: i64,
+    /// What a control batch says of a transaction.
+    marker: Option<EndTxnMarker>,
+    /// Where it was written.
+    place: Cell<Place>,
 }
 
 impl Outgoing {
     fn of_batch(batch: &Batch) -> Self {
         let header = *batch.header();
         Self {
+            marker: replay::end_marker(batch),
+            place: Cell::default(),
             header: Some(header),
             head: [0; BATCH_HEADER_BYTES],
             bytes: batch.bytes().clone(),
@@ -76,6 +87,8 @@ impl Outgoing {
     /// A v1 message.
     pub(super) fn of_message(bytes: Bytes, timestamp_ms: i64) -> Self {
         Self {
+            marker: None,
+            place: Cell::default(),
             header: None,
             head: [0; BATCH_HEADER_BYTES],
             bytes,
@@ -160,20 +173,23 @@ impl LogCore {
     ///
     /// # Errors
     /// [`StorageError::Record`] for bytes that are no whole batches, [`StorageError::TooLarge`],
-    /// [`StorageError::OutOfOrderSequence`], [`StorageError::ProducerFenced`], an I/O error (after
-    /// which nothing was appended), [`StorageError::Offline`] or [`StorageError::Closed`].
+    /// [`StorageError::OutOfOrderSequence`], [`StorageError::ProducerFenced`],
+    /// [`StorageError::InvalidTxnState`], an I/O error (after which nothing was appended),
+    /// [`StorageError::Offline`] or [`StorageError::Closed`].
     pub fn append_batches(&self, bytes: Bytes, mode: AppendMode) -> Result<Appended> {
-        let appended = self.append_frames(split_batches(bytes)?, mode)?;
+        let appended = self.append_frames(split_batches(bytes)?, mode, |_| Ok(()))?;
         if self.config.load().flush == FlushPolicy::Always {
             self.request_flush();
         }
         Ok(appended)
     }
 
+    /// Appends frames; `allowed` is asked under the writer's lock.
     pub(super) fn append_frames(
         &self,
         mut frames: Vec<Outgoing>,
         mode: AppendMode,
+        allowed: impl FnOnce(&Writer) -> Result<()>,
     ) -> Result<Appended> {
         self.check_open()?;
         let config = self.config.load();
@@ -193,6 +209,7 @@ impl LogCore {
         {
             return Ok(duplicate);
         }
+        allowed(&writer)?;
         let mut next = writer.next_offset;
         for frame in &mut frames {
             let base = match mode {
@@ -272,27 +289,58 @@ impl LogCore {
             }
             rest = later;
         }
-        self.publish(writer, frames);
+        self.publish(writer, config, frames);
         Ok(())
     }
 
     /// All frames are in the files: from here on they are part of the log.
-    fn publish(&self, writer: &mut Writer, frames: &[Outgoing]) {
+    fn publish(&self, writer: &mut Writer, config: &LogConfig, frames: &[Outgoing]) {
+        let mut completed = None;
+        let now_ms = self.now_ms();
         for frame in frames {
             if let Some(header) = &frame.header {
-                writer.producers.record(header);
                 writer.epochs_changed |= writer
                     .epochs
                     .note(header.partition_leader_epoch, frame.base_offset);
+                if let Some(marker) = frame.marker {
+                    if let Some(ended) = writer.producers.record_marker(header, marker) {
+                        self.note_aborted(frame, ended.aborted());
+                        completed.get_or_insert_with(Vec::new).push(ended);
+                    }
+                } else {
+                    writer.producers.record(header, frame.place.get(), now_ms);
+                }
             }
             writer.next_offset = frame.last_offset + 1;
         }
-        self.move_end(writer);
+        let most = config.max_producers as usize;
+        if most > 0 && writer.producers.evict(most) > 0 {
+            tracing::debug!(dir = %self.dir.display(), most, "forgot the longest idle producers");
+        }
+        self.move_end_past(writer, &completed.unwrap_or_default());
+    }
+
+    /// Adds an aborted transaction to the index of the segment that its marker was written to.
+    fn note_aborted(&self, frame: &Outgoing, aborted: Option<AbortedTransaction>) {
+        if let Some(transaction) = aborted {
+            let segments = self.segments.load();
+            segments[containing(&segments, frame.place.get().segment)].note_aborted(&transaction);
+        }
     }
 
     /// Makes the writer's place the end of the log.
     pub(super) fn move_end(&self, writer: &Writer) {
-        self.marks.lock().end = Mark {
+        self.move_end_past(writer, &[]);
+    }
+
+    fn move_end_past(&self, writer: &Writer, completed: &[Completed]) {
+        let mut marks = self.marks.lock();
+        // Before the transactions leave the open ones: in between they would hold nothing back.
+        for ended in completed {
+            marks.note_marker(ended);
+        }
+        marks.first_open = writer.producers.first_open().map(mark_of);
+        marks.end = Mark {
             offset: writer.next_offset,
             segment: writer.active.base_offset(),
             position: writer.active.size(),
@@ -413,6 +461,10 @@ impl LogCore {
         active.note_first_append(self.now_ms());
         let mut position = start;
         for frame in group {
+            frame.place.set(Place {
+                segment: active.base_offset(),
+                position,
+            });
             let (offset, time) = writer.pace.note(
                 position,
                 frame.len(),

@@ -16,12 +16,13 @@ use super::read::containing;
 use crate::checkpoint::Checkpoint;
 use crate::compaction::swap::{self, Swap};
 use crate::compaction::{
-    Aborted, Bounds, Cleanable, CompactionEnd, CompactionMeter, CompactionOptions,
-    CompactionReport, GroupLimits, Input, LastOfProducer, OffsetMap, Pass, Rules, SegmentView,
-    Transactions, Written, cleanable, overdue,
+    Bounds, Cleanable, CompactionEnd, CompactionMeter, CompactionOptions, CompactionReport,
+    GroupLimits, Input, LastOfProducer, OffsetMap, Pass, Rules, SegmentView, Transactions, Written,
+    cleanable, overdue,
 };
 use crate::config::LogConfig;
 use crate::error::{Result, StorageError};
+use crate::index::AbortedTransaction;
 use crate::segment::{NO_TIMESTAMP, Segment};
 
 /// A waiting run looks this often whether it shall end.
@@ -69,7 +70,7 @@ impl LogCore {
         let bounds = Bounds {
             log_start: self.log_start_offset(),
             compacted_before: self.compacted_before.load(Ordering::Acquire),
-            last_stable: self.stable_end(),
+            last_stable: self.last_stable_offset(),
             now_ms,
             min_lag_ms: config.min_compaction_lag_ms,
         };
@@ -209,7 +210,8 @@ impl LogCore {
             max_bytes: run.config.segment_bytes,
             max_index_bytes: u64::from(run.config.max_index_bytes),
         };
-        let mut transactions = Transactions::new(self.aborted_within(0, run.range.end)?);
+        let aborted = self.aborted_transactions(0, run.range.end)?;
+        let mut transactions = Transactions::new(aborted);
         let mut rest = inputs;
         while let Some(first) = rest.first() {
             // Retention may have taken the oldest ones meanwhile.
@@ -245,7 +247,7 @@ impl LogCore {
             most_keys.cast_unsigned(),
             options.hash_key,
         );
-        let aborted = self.aborted_within(range.first_dirty, range.end)?;
+        let aborted = self.aborted_transactions(range.first_dirty, range.end)?;
         let transactions = Transactions::new(aborted);
         let mapped_end = pass.fill(
             &mut map,
@@ -290,11 +292,12 @@ impl LogCore {
             self.blame(run, inputs, error)
         })?;
         let group = &inputs[..rewritten.count];
+        let aborted = transactions.take_ended();
         let before: u64 = group.iter().map(|input| input.segment.size()).sum();
         let mut after = before;
         if let Some(written) = rewritten.written {
             after = written.size;
-            if !self.swap_in(run, group, written)? {
+            if !self.swap_in(run, group, written, &aborted)? {
                 remove_unfinished();
                 return Err(Stop::Interrupted);
             }
@@ -308,7 +311,13 @@ impl LogCore {
 
     /// The steps of [`swap`], with what readers see changed between the second and the third; false when
     /// the segments are no longer what was rewritten.
-    fn swap_in(&self, run: &Run<'_>, old: &[Input], written: Written) -> Result<bool> {
+    fn swap_in(
+        &self,
+        run: &Run<'_>,
+        old: &[Input],
+        written: Written,
+        aborted: &[AbortedTransaction],
+    ) -> Result<bool> {
         let mut checkpoint = self.checkpoint.lock();
         self.check_open()?;
         let swap = Swap {
@@ -342,6 +351,7 @@ impl LogCore {
             written.size,
             run.config.index_interval_bytes,
         ));
+        new.set_aborted(aborted);
         self.publish_in_place(old, new.clone());
         old.iter().for_each(|input| input.segment.give_up_names());
         let bases: Vec<_> = old.iter().map(|i| i.segment.base_offset()).collect();
@@ -350,9 +360,9 @@ impl LogCore {
             self.go_offline(&error);
             return Err(error);
         }
-        match new.store_index() {
+        match new.store_index().and_then(|()| new.store_aborted()) {
             Ok(()) => new.release_index(),
-            Err(error) => tracing::warn!(%error, "a compacted segment's index stays in memory"),
+            Err(error) => tracing::warn!(%error, "a compacted segment's indexes stay in memory"),
         }
         Ok(true)
     }
@@ -436,28 +446,6 @@ impl LogCore {
 
     /// What must stay of each producer so that it can go on after its state is rebuilt from the log.
     fn last_of_producers(&self) -> HashMap<i64, LastOfProducer> {
-        let writer = self.writer.lock();
-        let producers = writer.producers.by_id.iter();
-        producers
-            .map(|(id, state)| {
-                let last = match state.batches.back() {
-                    Some(batch) => LastOfProducer::Batch {
-                        last_offset: batch.last_offset,
-                    },
-                    None => LastOfProducer::Marker { epoch: state.epoch },
-                };
-                (*id, last)
-            })
-            .collect()
-    }
-
-    /// First offset that may not be compacted, whatever its segment.
-    fn stable_end(&self) -> i64 {
-        self.acknowledged_end()
-    }
-
-    /// The aborted transactions with records in a range of offsets.
-    fn aborted_within(&self, _from: i64, _to: i64) -> Result<Vec<Aborted>> {
-        Ok(Vec::new())
+        self.writer.lock().producers.last_of_each()
     }
 }

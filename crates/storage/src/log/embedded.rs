@@ -76,6 +76,7 @@ impl LogCore {
                 leader_epoch: 0,
                 log_append_time,
             },
+            |_| Ok(()),
         )
     }
 

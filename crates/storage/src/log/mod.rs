@@ -17,9 +17,11 @@ mod embedded;
 mod open;
 mod read;
 mod sync;
+mod transactions;
 mod trim;
 mod zeros;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -46,6 +48,7 @@ use crate::producer_state::{ProducerStates, ProducerSummary};
 use crate::segment::{IndexPace, Segment};
 use acknowledge::{FlushGroup, Waiters};
 use sync::FlushQueue;
+use transactions::Undecided;
 
 /// Tells the time, in Unix ms.
 pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
@@ -128,14 +131,19 @@ pub(crate) struct Mark {
     pub(crate) position: u64,
 }
 
-/// The ends of the log. Guarded by one small lock that no I/O happens under.
-#[derive(Clone, Copy, Debug)]
+/// The ends of the log, and what holds the last stable offset back. Guarded by one small lock that no
+/// I/O happens under.
+#[derive(Debug)]
 pub(crate) struct Marks {
     pub(crate) end: Mark,
     pub(crate) durable: Mark,
     /// Number of truncations so far, and where the last one ended the log.
     pub(crate) cuts: u64,
     pub(crate) last_cut: i64,
+    /// Where the earliest open transaction begins.
+    first_open: Option<Mark>,
+    /// Transactions whose end marker is not durable, by first offset.
+    undecided: BTreeMap<i64, Undecided>,
 }
 
 /// What only the writer touches.

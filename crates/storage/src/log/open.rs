@@ -1,5 +1,6 @@
 //! Opening a folder: create, or recover and report.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, OnceLock};
@@ -8,7 +9,9 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::acknowledge::{FlushGroup, Waiters};
-use super::sync::FlushQueue;
+use super::read::containing;
+use super::sync::{FlushQueue, encoded_snapshot};
+use super::transactions::mark_of;
 use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
 use crate::checkpoint::{self, Checkpoint, Found};
 use crate::compaction::swap;
@@ -17,8 +20,9 @@ use crate::disk::{Disk, OpenMode, read_file, replace_file_named};
 use crate::error::{IoContext, Result, StorageError};
 use crate::index::{IndexPaths, SegmentIndex};
 use crate::leader_epoch::LeaderEpochs;
-use crate::producer_state::{self, ProducerStates};
+use crate::producer_state::{self, Place, ProducerStates, Snapshot};
 use crate::recovery::{self, FoundSegment, Plan, Scanned};
+use crate::replay::{self, Replay};
 use crate::segment::{
     IndexBuilder, Segment, detect_segment_format, log_file_name, remove_segment_files,
 };
@@ -59,6 +63,7 @@ pub struct Cut {
 /// The pieces of a log after recovery.
 struct Recovered {
     segments: Vec<Arc<Segment>>,
+    first_open: Option<Mark>,
     writer: Writer,
     end: Mark,
     checkpoint: Checkpoint,
@@ -102,6 +107,8 @@ impl Log {
                 durable: recovered.end,
                 cuts: 0,
                 last_cut: 0,
+                first_open: recovered.first_open,
+                undecided: BTreeMap::new(),
             }),
             log_start: AtomicI64::new(recovered.checkpoint.log_start),
             holes_before: AtomicI64::new(recovered.checkpoint.holes_before),
@@ -189,14 +196,7 @@ impl Recovery<'_> {
             ..RecoveryReport::default()
         };
         let index = IndexBuilder::new(0, interval);
-        let writer = self.writer(
-            active.clone(),
-            index,
-            0,
-            0,
-            ProducerStates::default(),
-            LeaderEpochs::default(),
-        );
+        let writer = self.writer(active.clone(), index, 0, 0, Replay::default());
         let end = Mark {
             offset: 0,
             segment: 0,
@@ -204,6 +204,7 @@ impl Recovery<'_> {
         };
         Ok(Recovered {
             segments: vec![active],
+            first_open: None,
             writer,
             end,
             checkpoint,
@@ -218,7 +219,10 @@ impl Recovery<'_> {
         };
         let holes_before = stored.map_or(0, |checkpoint| checkpoint.holes_before);
         let mut segments = self.open_segments(plan, holes_before)?;
-        let mut epochs = LeaderEpochs::load(&**self.disk, self.dir)?;
+        let mut replay = Replay {
+            epochs: LeaderEpochs::load(&**self.disk, self.dir)?,
+            ..Replay::default()
+        };
         let log_start = stored.map_or(segments[0].base_offset(), |checkpoint| checkpoint.log_start);
         let log_start = log_start.max(segments[0].base_offset());
         let first = segments[plan.scan_from].clone();
@@ -227,8 +231,8 @@ impl Recovery<'_> {
             Some(checkpoint) if plan.scan_position > 0 => checkpoint.recovery_point,
             _ => first.base_offset(),
         };
-        epochs.truncate_from_end(start_offset);
-        let mut producers =
+        replay.epochs.truncate_from_end(start_offset);
+        replay.producers =
             self.producers_at(&segments, plan.scan_from, plan.scan_position, stored)?;
         let mut report = RecoveryReport {
             recovery_point: start_offset,
@@ -254,8 +258,7 @@ impl Recovery<'_> {
                 position,
                 next_offset,
                 builder,
-                &mut producers,
-                &mut epochs,
+                &mut replay,
             )?;
             report.scanned_bytes += scanned.position - position;
             let last = active + 1 == segments.len();
@@ -286,25 +289,19 @@ impl Recovery<'_> {
             report.scanned_bytes == 0 && report.cut.is_none() && report.leftovers.is_empty();
         report.clean = unchanged && stored.is_some_and(|checkpoint| checkpoint.clean);
         segments[active].remove_stale_index()?;
-        let checkpoint = self.settle(
-            &segments[active],
-            end,
-            log_start,
-            stored,
-            unchanged,
-            &producers,
-            &epochs,
-        )?;
+        place(&segments, &mut replay.producers);
+        let checkpoint = self.settle(&segments, end, log_start, stored, unchanged, &replay)?;
+        let first_open = replay.producers.first_open().map(mark_of);
         let writer = self.writer(
             segments[active].clone(),
             scanned.index,
             end.offset,
             end.position,
-            producers,
-            epochs,
+            replay,
         );
         Ok(Recovered {
             segments,
+            first_open,
             writer,
             end,
             checkpoint,
@@ -332,6 +329,9 @@ impl Recovery<'_> {
                     interval,
                 );
                 segment.allow_holes(self.may_have_holes(found.base_offset, holes_before));
+                if found.has_aborted {
+                    segment.suspect_aborted_file();
+                }
                 Ok(Arc::new(segment))
             })
             .collect()
@@ -342,7 +342,8 @@ impl Recovery<'_> {
         detect_segment_format(&*file, base_offset, self.config.format).context("read", path)
     }
 
-    /// The producers' state at the point where scanning begins.
+    /// The producers' state at the point where scanning begins, and what the segments up to there are
+    /// to know of aborted transactions.
     fn producers_at(
         &self,
         segments: &[Arc<Segment>],
@@ -353,18 +354,40 @@ impl Recovery<'_> {
         match stored.map(|checkpoint| checkpoint.snapshot) {
             Some(None) => return Ok(ProducerStates::default()),
             Some(Some(offset)) => {
-                let path = self.dir.join(format!("{offset:020}.snapshot"));
-                if let Some(states) = read_file(&**self.disk, &path, 1 << 30)
-                    .ok()
-                    .and_then(|b| producer_state::decode(&b))
-                {
+                if let Some(states) = self.snapshot_at(&segments[..=scan_from], offset) {
                     return Ok(states);
                 }
-                tracing::warn!(path = %path.display(), "rebuilding producer state from the log");
             }
             None => {}
         }
-        rebuild_producers(segments, scan_from, scan_position)
+        let rebuilt = replay::rebuild(segments, scan_from, scan_position)?;
+        for segment in &segments[..=scan_from] {
+            segment.set_aborted(rebuilt.aborted_in(segment));
+        }
+        Ok(rebuilt.producers)
+    }
+
+    /// What the snapshot says; `None` when it cannot be used. The index of the last of these segments,
+    /// which will be added to, is read at once; the others when they are needed.
+    fn snapshot_at(&self, segments: &[Arc<Segment>], offset: i64) -> Option<ProducerStates> {
+        let path = self.dir.join(format!("{offset:020}.snapshot"));
+        let bytes = read_file(&**self.disk, &path, 1 << 30).ok();
+        let Some(Snapshot { states, aborted }) = bytes.and_then(|b| producer_state::decode(&b))
+        else {
+            tracing::warn!(path = %path.display(), "rebuilding producer state from the log");
+            return None;
+        };
+        for segment in segments {
+            if let Some(facts) = aborted.get(&segment.base_offset()) {
+                segment.expect_aborted(*facts);
+            }
+        }
+        let last = segments.last()?;
+        if !last.load_aborted(true) {
+            tracing::warn!(path = %last.path().display(), "rebuilding the index of aborted transactions");
+            return None;
+        }
+        Some(states)
     }
 
     /// The index of the segment that is read first, up to where reading begins.
@@ -468,17 +491,18 @@ impl Recovery<'_> {
     }
 
     /// Makes what was found durable, so that it can be acknowledged and served.
-    #[allow(clippy::too_many_arguments)]
     fn settle(
         &self,
-        active: &Segment,
+        segments: &[Arc<Segment>],
         end: Mark,
         log_start: i64,
         stored: Option<Checkpoint>,
         unchanged: bool,
-        producers: &ProducerStates,
-        epochs: &LeaderEpochs,
+        replay: &Replay,
     ) -> Result<Checkpoint> {
+        for segment in segments {
+            segment.store_aborted()?;
+        }
         if let Some(stored) = stored
             && unchanged
             && (stored.segment, stored.position) == (end.segment, end.position)
@@ -493,13 +517,15 @@ impl Recovery<'_> {
                 ..stored
             });
         }
-        active.file()?.sync_data().context("sync", active.path())?;
+        if let Some(active) = segments.last() {
+            active.file()?.sync_data().context("sync", active.path())?;
+        }
         self.disk.sync_dir(self.dir).context("sync", self.dir)?;
-        epochs.store(&**self.disk, self.dir)?;
-        let snapshot = (!producers.by_id.is_empty()).then_some(end.offset);
-        if snapshot.is_some() {
+        replay.epochs.store(&**self.disk, self.dir)?;
+        let bytes = encoded_snapshot(&replay.producers, segments);
+        let snapshot = bytes.as_ref().map(|_| end.offset);
+        if let Some(bytes) = bytes {
             let path = self.dir.join(format!("{:020}.snapshot", end.offset));
-            let bytes = producer_state::encode(producers);
             replace_file_named(&**self.disk, &path, &bytes)?;
         }
         let checkpoint = Checkpoint {
@@ -526,8 +552,7 @@ impl Recovery<'_> {
         index: IndexBuilder,
         next_offset: i64,
         size: u64,
-        producers: ProducerStates,
-        epochs: LeaderEpochs,
+        replay: Replay,
     ) -> Writer {
         let (index, pace) = index.into_parts();
         active.reopen_for_append(index);
@@ -537,8 +562,8 @@ impl Recovery<'_> {
         Writer {
             active,
             next_offset,
-            producers,
-            epochs,
+            producers: replay.producers,
+            epochs: replay.epochs,
             pace,
             written_ahead: size,
             unsynced: Vec::new(),
@@ -562,33 +587,18 @@ fn segment_vouches(segment: &Segment, index: &SegmentIndex) -> bool {
     matches!(walker.step(), Ok(Step::Frame(frame)) if frame.last_offset == entry.offset)
 }
 
-/// Reads batch headers from the log's start up to a position.
-pub(super) fn rebuild_producers(
-    segments: &[Arc<Segment>],
-    to_segment: usize,
-    to_position: u64,
-) -> Result<ProducerStates> {
-    let mut states = ProducerStates::default();
-    for (i, segment) in segments.iter().enumerate().take(to_segment + 1) {
-        let end = if i == to_segment {
-            to_position
-        } else {
-            segment.size()
-        };
-        let mut walker = segment.walker(0)?;
-        while walker.position() < end {
-            match walker.step().context("read", segment.path())? {
-                Step::Frame(frame) => {
-                    if let Some(header) = &frame.batch {
-                        states.record(header);
-                    }
-                }
-                Step::End => break,
-                Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
-            }
+/// Finds where the open transactions begin of which only a snapshot told. Where the log cannot be read
+/// that stays unknown: then nothing is shown to readers of committed records.
+fn place(segments: &[Arc<Segment>], producers: &mut ProducerStates) {
+    for open in producers.unplaced() {
+        let segment = &segments[containing(segments, open.first_offset)];
+        if let Ok(Some(frame)) = segment.find(open.first_offset) {
+            open.place = Some(Place {
+                segment: segment.base_offset(),
+                position: frame.position,
+            });
         }
     }
-    Ok(states)
 }
 
 fn log_report(dir: &Path, report: &RecoveryReport) {

@@ -18,7 +18,9 @@ use crate::walk::{Frame, Step};
 /// How far a reader may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadLimit {
-    /// Up to the acknowledged end: what consumers see.
+    /// Up to the last stable offset: what consumers of committed records see (KIP-98).
+    Stable,
+    /// Up to the acknowledged end: what other consumers see.
     Acknowledged,
     /// Up to the log end: what replication sees.
     End,
@@ -128,6 +130,7 @@ impl LogCore {
         self.while_untrimmed(|segments| {
             let end = self.check_range(from)?;
             let limit = match limit {
+                ReadLimit::Stable => self.stable_mark(),
                 ReadLimit::Acknowledged => self.acknowledged_mark(),
                 ReadLimit::End => end,
             };
@@ -150,7 +153,10 @@ impl LogCore {
 
     /// Runs a read on the segments as they are; again when it failed because a trim took them away
     /// under it.
-    fn while_untrimmed<T>(&self, read: impl Fn(&[Arc<Segment>]) -> Result<T>) -> Result<T> {
+    pub(super) fn while_untrimmed<T>(
+        &self,
+        read: impl Fn(&[Arc<Segment>]) -> Result<T>,
+    ) -> Result<T> {
         loop {
             let segments = self.segments.load();
             match read(&segments) {

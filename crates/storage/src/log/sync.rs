@@ -1,5 +1,6 @@
 //! Making appends durable: flushes, checkpoints, and the orderly end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::disk::replace_file_named;
 use crate::error::{IoContext, Result};
 use crate::flush::{Flushable, Work};
 use crate::leader_epoch::LeaderEpochs;
-use crate::producer_state;
+use crate::producer_state::{self, AbortedFacts, ProducerStates};
 use crate::segment::Segment;
 
 /// What one flush covers.
@@ -28,8 +29,9 @@ struct CheckpointWork {
     end: Mark,
     active: Arc<Segment>,
     sealed: Vec<Arc<Segment>>,
-    /// Encoded, since the writer goes on changing them.
-    producers: Option<Vec<u8>>,
+    /// The producers and what tells sound indexes of aborted transactions; encoded, since the writer
+    /// goes on changing them.
+    snapshot: Option<Vec<u8>>,
     epochs: Option<LeaderEpochs>,
 }
 
@@ -57,7 +59,11 @@ impl LogCore {
             self.go_offline(&error);
             return Err(error);
         }
-        self.marks.lock().durable = target.end;
+        {
+            let mut marks = self.marks.lock();
+            marks.durable = target.end;
+            marks.settle_markers();
+        }
         self.waiters.wake(target.end.offset);
         if self.config.load().flush == FlushPolicy::Always {
             self.tell(LogEvent::AcknowledgedEnd(target.end.offset));
@@ -136,14 +142,14 @@ impl LogCore {
         let mut writer = self.writer.lock();
         writer.checkpoint_queued = false;
         writer.bytes_since_checkpoint = 0;
-        let producers =
-            (!writer.producers.by_id.is_empty()).then(|| producer_state::encode(&writer.producers));
+        // Behind it there may be more entries by the time they are written.
+        let snapshot = encoded_snapshot(&writer.producers, &self.segments.load());
         let epochs = std::mem::take(&mut writer.epochs_changed).then(|| writer.epochs.clone());
         CheckpointWork {
             end: self.marks.lock().end,
             active: writer.active.clone(),
             sealed: std::mem::take(&mut writer.unstored),
-            producers,
+            snapshot,
             epochs,
         }
     }
@@ -160,12 +166,15 @@ impl LogCore {
         }
         for segment in &work.sealed {
             segment.store_index()?;
+            segment.store_aborted()?;
             segment.release_index();
         }
         work.active.store_index()?;
+        work.active.store_aborted()?;
         let end = work.end;
-        let snapshot = work.producers.as_ref().map(|_| end.offset);
-        if let Some(bytes) = &work.producers {
+        let snapshot = work.snapshot.as_ref().map(|_| end.offset);
+        if let Some(bytes) = &work.snapshot {
+            // Syncs the folder too: no snapshot vouches for an index that a power loss can take.
             let path = self.snapshot_path(end.offset);
             replace_file_named(&*self.env.disk, &path, bytes)?;
         }
@@ -240,6 +249,20 @@ impl LogCore {
         }
         self.checkpoint_as(true)
     }
+}
+
+/// The snapshot's bytes; `None` when there is nothing to tell.
+pub(super) fn encoded_snapshot(
+    producers: &ProducerStates,
+    segments: &[Arc<Segment>],
+) -> Option<Vec<u8>> {
+    let aborted: BTreeMap<i64, AbortedFacts> = segments
+        .iter()
+        .map(|segment| (segment.base_offset(), segment.aborted_facts()))
+        .filter(|(_, facts)| facts.entries > 0)
+        .collect();
+    (!producers.is_empty() || !aborted.is_empty())
+        .then(|| producer_state::encode(producers, &aborted))
 }
 
 impl Flushable for LogCore {

@@ -10,12 +10,13 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use super::open::rebuild_producers;
 use super::read::containing;
+use super::transactions::mark_of;
 use super::{LogCore, LogEvent, Mark};
 use crate::checkpoint::Checkpoint;
 use crate::config::LogConfig;
 use crate::error::{IoContext, Result, StorageError};
+use crate::replay;
 use crate::retention::{SegmentFacts, expired};
 use crate::segment::{NO_TIMESTAMP, Segment};
 
@@ -103,12 +104,12 @@ impl LogCore {
             clean: false,
         };
         // What may fail comes before the first change.
-        let producers = rebuild_producers(&segments, at, new_end.position)?;
+        let rebuilt = replay::rebuild(&segments, at, new_end.position)?;
         let (index, pace) = segment.growing_index_up_to(new_end.position)?.into_parts();
         let lowered = match lowered.snapshot {
             // Without its snapshot the state below the recovery point would have to be read again:
             // move the recovery point to the log start's segment, from where it is rebuilt.
-            None if !producers.by_id.is_empty() => Checkpoint {
+            None if !rebuilt.is_empty() => Checkpoint {
                 recovery_point: segments[0].base_offset(),
                 segment: segments[0].base_offset(),
                 position: 0,
@@ -130,12 +131,15 @@ impl LogCore {
             if marks.durable.offset > new_end.offset {
                 marks.durable = new_end;
             }
+            marks.first_open = rebuilt.producers.first_open().map(mark_of);
+            marks.cut_markers(new_end.offset);
         }
         self.segments.store(Arc::new(segments[..=at].to_vec()));
         segment.reopen_for_append(index);
+        segment.set_aborted(rebuilt.aborted_in(&segment));
         writer.active = segment.clone();
         writer.next_offset = new_end.offset;
-        writer.producers = producers;
+        writer.producers = rebuilt.producers;
         writer.epochs.truncate_from_end(new_end.offset);
         writer.epochs_changed = true;
         writer.pace = pace;
@@ -281,6 +285,8 @@ impl LogCore {
         };
         self.write_checkpoint(checkpoint, next)?;
         self.log_start.fetch_max(offset, Ordering::AcqRel);
+        // A transaction that began below it holds readers back no longer than here.
+        self.tell(LogEvent::AcknowledgedEnd(self.acknowledged_end()));
         let gone: Vec<Arc<Segment>> = {
             // The writer's lock keeps the list from being replaced by a roll meanwhile.
             let mut writer = self.writer.lock();

@@ -1,44 +1,32 @@
-//! Idempotence per producer id (KIP-98): which sequence number comes next, and which of the last
-//! batches a retry repeats.
+//! Idempotence and transactions per producer id (KIP-98): which sequence number comes next, which of the
+//! last batches a retry repeats, which transactions have no end yet.
 //!
-//! Pure: the log asks [`ProducerStates::check`] before it appends and tells
-//! [`ProducerStates::record`] after, both inside its critical section, so that the answer and the
-//! append cannot be separated. Recovery rebuilds the state by recording the batches it reads.
+//! Pure: the log asks [`ProducerStates::check`] (or [`ProducerStates::check_marker`]) before it appends
+//! and tells [`ProducerStates::record`] (or [`ProducerStates::record_marker`]) after, both inside its
+//! critical section, so that the answer and the append cannot be separated. Recovery rebuilds the state
+//! by recording the batches it reads.
 //!
-//! Invariants: at most [`WINDOW`] batches are remembered per producer, newest last, with ascending
-//! offsets; a producer's epoch never falls.
+//! Invariants: at most [`WINDOW`] batches are remembered per producer; a producer's epoch and its
+//! coordinator's never fall; a producer with an open transaction is never forgotten.
 
+mod entry;
+mod open;
 mod snapshot;
 
-pub(crate) use snapshot::{decode, encode};
+pub(crate) use open::{Open, Place};
+pub(crate) use snapshot::{AbortedFacts, Snapshot, decode, encode};
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
+use crate::compaction::LastOfProducer;
 use crate::error::{Result, StorageError};
 use crate::record::BatchHeader;
+use crate::record::control::EndTxnMarker;
+use entry::{ProducerState, SentBatch};
+use open::OpenTransactions;
 
 /// Batches remembered per producer: a client has at most five requests in flight.
 pub const WINDOW: usize = 5;
-
-/// A batch that a retry may repeat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SentBatch {
-    pub(crate) first_sequence: i32,
-    pub(crate) last_sequence: i32,
-    pub(crate) base_offset: i64,
-    pub(crate) last_offset: i64,
-    pub(crate) timestamp_ms: i64,
-}
-
-/// What is known of one producer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ProducerState {
-    pub(crate) epoch: i16,
-    pub(crate) batches: VecDeque<SentBatch>,
-    pub(crate) last_timestamp_ms: i64,
-    pub(crate) coordinator_epoch: i32,
-    pub(crate) current_txn_start: Option<i64>,
-}
 
 /// One producer as `DescribeProducers` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +45,33 @@ pub struct ProducerSummary {
     pub current_txn_start: Option<i64>,
 }
 
+/// A transaction that has records in the log and no end marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Epoch of the producer.
+    pub producer_epoch: i16,
+    /// Offset of its first record in this log.
+    pub first_offset: i64,
+}
+
+/// The end of a transaction, as a coordinator asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndMarker {
+    /// Producer id.
+    pub producer_id: i64,
+    /// The epoch that the marker gives the producer.
+    pub producer_epoch: i16,
+    /// Whether the transaction is committed (or aborted).
+    pub committed: bool,
+    /// Epoch of the coordinator.
+    pub coordinator_epoch: i32,
+    /// Timestamp of the marker, Unix ms.
+    pub timestamp_ms: i64,
+    /// The epoch must be above the producer's, since every transaction gets a new one (transactions v2,
+    /// KIP-890, KIP-1228). A repeated marker is taken, and so is one at the largest epoch there is.
+    pub strict_epoch: bool,
+}
+
 /// What to do with a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -70,93 +85,237 @@ pub(crate) enum Verdict {
     },
 }
 
+/// A transaction that a marker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Completed {
+    pub(crate) producer_id: i64,
+    pub(crate) open: Open,
+    /// Offset of the marker.
+    pub(crate) last_offset: i64,
+    pub(crate) committed: bool,
+    /// First offset of the earliest transaction that is still open, else the offset behind the marker.
+    pub(crate) last_stable_offset: i64,
+}
+
 /// The state of every producer of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ProducerStates {
-    pub(crate) by_id: HashMap<i64, ProducerState>,
+    by_id: HashMap<i64, ProducerState>,
+    open: OpenTransactions,
+    /// Number of producers at which eviction is worth another look.
+    evict_above: usize,
 }
 
 impl ProducerStates {
-    /// Judges a batch before it is appended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// Judges a batch of records before it is appended.
     pub(crate) fn check(&self, header: &BatchHeader) -> Result<Verdict> {
         if !header.has_producer_id() || header.is_control() {
             return Ok(Verdict::Append);
         }
-        let Some(state) = self.by_id.get(&header.producer_id) else {
+        let producer_id = header.producer_id;
+        let Some(state) = self.by_id.get(&producer_id) else {
+            // Its state may have been forgotten: any sequence is taken.
             return Ok(Verdict::Append);
         };
-        if header.producer_epoch < state.epoch {
+        if header.producer_epoch < state.epoch() {
             return Err(StorageError::ProducerFenced {
-                producer_id: header.producer_id,
+                producer_id,
                 got: header.producer_epoch,
-                current: state.epoch,
+                current: state.epoch(),
             });
         }
-        let expected = if header.producer_epoch > state.epoch {
-            0
-        } else if let Some(sent) = state.find(header) {
-            return Ok(Verdict::Duplicate {
-                base_offset: sent.base_offset,
-                last_offset: sent.last_offset,
-                timestamp_ms: sent.timestamp_ms,
-            });
-        } else {
-            match state.batches.back() {
-                Some(last) => next_sequence(last.last_sequence),
-                None => return Ok(Verdict::Append),
+        let mut expected = 0;
+        if header.producer_epoch == state.epoch() {
+            if let Some(sent) = state.find(header) {
+                return Ok(Verdict::Duplicate {
+                    base_offset: sent.base_offset(),
+                    last_offset: sent.last_offset,
+                    timestamp_ms: sent.timestamp_ms,
+                });
             }
-        };
-        if header.base_sequence == expected {
-            Ok(Verdict::Append)
-        } else {
-            Err(StorageError::OutOfOrderSequence {
-                producer_id: header.producer_id,
+            // After -1, which stands for no batch under this epoch, comes 0.
+            expected = next_sequence(state.last_sequence());
+        }
+        if header.base_sequence != expected {
+            return Err(StorageError::OutOfOrderSequence {
+                producer_id,
                 got: header.base_sequence,
                 expected,
-            })
+            });
+        }
+        match self.open.get(producer_id) {
+            Some(open) if !header.is_transactional() => Err(StorageError::InvalidTxnState {
+                producer_id,
+                reason: format!(
+                    "it sent records outside of the transaction that it began at offset {}",
+                    open.first_offset
+                ),
+            }),
+            _ => Ok(Verdict::Append),
         }
     }
 
-    /// Notes a batch that was appended with the offsets in its header.
-    pub(crate) fn record(&mut self, header: &BatchHeader) {
-        if !header.has_producer_id() {
+    /// Judges an end marker before it is appended.
+    pub(crate) fn check_marker(&self, marker: &EndMarker) -> Result<()> {
+        let producer_id = marker.producer_id;
+        let Some(state) = self.by_id.get(&producer_id) else {
+            return Ok(());
+        };
+        let (got, current) = (marker.producer_epoch, state.epoch());
+        let repeated = got == current && (self.open.get(producer_id).is_none() || got == i16::MAX);
+        let too_old = got < current || (marker.strict_epoch && got == current && !repeated);
+        if too_old {
+            return Err(StorageError::ProducerFenced {
+                producer_id,
+                got,
+                current,
+            });
+        }
+        if marker.coordinator_epoch < state.coordinator_epoch() {
+            return Err(StorageError::CoordinatorFenced {
+                producer_id,
+                got: marker.coordinator_epoch,
+                current: state.coordinator_epoch(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Notes a batch of records that was appended with the offsets in its header.
+    pub(crate) fn record(&mut self, header: &BatchHeader, place: Place, now_ms: i64) {
+        if !header.has_producer_id() || header.is_control() {
             return;
         }
+        let state = self.entry(header);
+        state.push(SentBatch::of(header));
+        if header.is_transactional() {
+            let open = Open {
+                first_offset: header.base_offset,
+                place: Some(place),
+                started_ms: now_ms,
+            };
+            self.open.begin(header.producer_id, open);
+        }
+    }
+
+    /// Notes an end marker that was appended; tells of the transaction that it ended, if there was one.
+    pub(crate) fn record_marker(
+        &mut self,
+        header: &BatchHeader,
+        marker: EndTxnMarker,
+    ) -> Option<Completed> {
+        if !header.has_producer_id() {
+            return None;
+        }
+        let last_offset = header.last_offset();
+        let state = self.entry(header);
+        state.note_marker(last_offset, header.max_timestamp, marker.coordinator_epoch);
+        let open = self.open.end(header.producer_id)?;
+        Some(Completed {
+            producer_id: header.producer_id,
+            open,
+            last_offset,
+            committed: marker.committed,
+            last_stable_offset: self
+                .open
+                .first()
+                .map_or(last_offset + 1, |first| first.first_offset),
+        })
+    }
+
+    fn entry(&mut self, header: &BatchHeader) -> &mut ProducerState {
         let state = self
             .by_id
             .entry(header.producer_id)
             .or_insert_with(|| ProducerState::new(header.producer_epoch));
-        if header.producer_epoch > state.epoch {
-            state.epoch = header.producer_epoch;
-            state.batches.clear();
-        }
-        state.last_timestamp_ms = header.max_timestamp;
-        if header.is_control() {
-            state.current_txn_start = None;
-            return;
-        }
-        if header.is_transactional() {
-            state.current_txn_start.get_or_insert(header.base_offset);
-        }
-        if state.batches.len() == WINDOW {
-            state.batches.pop_front();
-        }
-        state.batches.push_back(SentBatch {
-            first_sequence: header.base_sequence,
-            last_sequence: header.last_sequence(),
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            timestamp_ms: header.max_timestamp,
-        });
+        state.raise_epoch(header.producer_epoch);
+        state
+    }
+
+    /// What compaction must leave of each producer, so that its state can be rebuilt from the log.
+    pub(crate) fn last_of_each(&self) -> HashMap<i64, LastOfProducer> {
+        let last = |state: &ProducerState| match state.newest() {
+            Some(batch) => LastOfProducer::Batch {
+                last_offset: batch.last_offset,
+            },
+            None => LastOfProducer::Marker {
+                epoch: state.epoch(),
+            },
+        };
+        let producers = self.by_id.iter();
+        producers.map(|(id, state)| (*id, last(state))).collect()
+    }
+
+    /// The open transaction with the lowest first offset.
+    pub(crate) fn first_open(&self) -> Option<&Open> {
+        self.open.first()
+    }
+
+    /// The open transaction of a producer.
+    pub(crate) fn open_transaction(&self, producer_id: i64) -> Option<OpenTransaction> {
+        let open = self.open.get(producer_id)?;
+        let state = self.by_id.get(&producer_id)?;
+        Some(OpenTransaction {
+            producer_epoch: state.epoch(),
+            first_offset: open.first_offset,
+        })
+    }
+
+    /// When the transaction that is open for the longest time began, Unix ms.
+    pub(crate) fn oldest_open_ms(&self) -> Option<i64> {
+        self.open.oldest_start_ms()
+    }
+
+    /// Transactions of which it is not known where they begin in the files.
+    pub(crate) fn unplaced(&mut self) -> impl Iterator<Item = &mut Open> {
+        self.open.iter_mut().filter(|open| open.place.is_none())
     }
 
     /// Forgets producers whose last batch is older than `before_ms` and that have no open transaction.
     pub(crate) fn expire(&mut self, before_ms: i64) -> usize {
-        let count = self.by_id.len();
-        self.by_id.retain(|_, state| {
-            state.current_txn_start.is_some() || state.last_timestamp_ms >= before_ms
-        });
+        let (count, open) = (self.by_id.len(), &self.open);
+        self.by_id
+            .retain(|id, state| state.last_timestamp_ms() >= before_ms || open.get(*id).is_some());
+        self.evict_above = 0;
+        self.give_back();
         count - self.by_id.len()
+    }
+
+    /// Forgets the producers that are silent for the longest time, by the offset they wrote last, while
+    /// there are more than `max`; none with an open transaction. Some more go, so that the next ones
+    /// come without another look at all.
+    pub(crate) fn evict(&mut self, max: usize) -> usize {
+        let count = self.by_id.len();
+        if count <= max.max(self.evict_above) {
+            return 0;
+        }
+        let slack = max / 16;
+        let mut idle: Vec<(i64, i64, i64)> = self
+            .by_id
+            .iter()
+            .filter(|(id, _)| self.open.get(**id).is_none())
+            .map(|(id, state)| (state.last_offset(), state.last_timestamp_ms(), *id))
+            .collect();
+        let go = (count - max + slack).min(idle.len().saturating_sub(1));
+        if go > 0 {
+            idle.select_nth_unstable(go);
+            for (_, _, id) in &idle[..go] {
+                self.by_id.remove(id);
+            }
+        }
+        self.evict_above = self.by_id.len() + slack;
+        go
+    }
+
+    /// Gives memory back that forgotten producers took.
+    fn give_back(&mut self) {
+        if self.by_id.len() < self.by_id.capacity() / 4 {
+            self.by_id.shrink_to_fit();
+        }
     }
 
     /// All producers, by id.
@@ -166,34 +325,15 @@ impl ProducerStates {
             .iter()
             .map(|(id, state)| ProducerSummary {
                 producer_id: *id,
-                epoch: state.epoch,
-                last_sequence: state.batches.back().map_or(-1, |batch| batch.last_sequence),
-                last_timestamp_ms: state.last_timestamp_ms,
-                coordinator_epoch: state.coordinator_epoch,
-                current_txn_start: state.current_txn_start,
+                epoch: state.epoch(),
+                last_sequence: state.last_sequence(),
+                last_timestamp_ms: state.last_timestamp_ms(),
+                coordinator_epoch: state.coordinator_epoch(),
+                current_txn_start: self.open.get(*id).map(|open| open.first_offset),
             })
             .collect();
         all.sort_by_key(|summary| summary.producer_id);
         all
-    }
-}
-
-impl ProducerState {
-    pub(crate) fn new(epoch: i16) -> Self {
-        Self {
-            epoch,
-            batches: VecDeque::with_capacity(1),
-            last_timestamp_ms: -1,
-            coordinator_epoch: -1,
-            current_txn_start: None,
-        }
-    }
-
-    fn find(&self, header: &BatchHeader) -> Option<&SentBatch> {
-        self.batches.iter().find(|sent| {
-            sent.first_sequence == header.base_sequence
-                && sent.last_sequence == header.last_sequence()
-        })
     }
 }
 
@@ -203,76 +343,4 @@ fn next_sequence(last: i32) -> i32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::NO_PRODUCER_ID;
-
-    fn header(epoch: i16, sequence: i32, count: i32, base_offset: i64) -> BatchHeader {
-        BatchHeader {
-            base_offset,
-            batch_length: 49,
-            partition_leader_epoch: 0,
-            magic: 2,
-            crc: 0,
-            attributes: 0,
-            last_offset_delta: count - 1,
-            base_timestamp: 5,
-            max_timestamp: 5,
-            producer_id: 7,
-            producer_epoch: epoch,
-            base_sequence: sequence,
-            record_count: count,
-        }
-    }
-
-    #[test]
-    fn repeats_are_told_from_gaps_and_zombies() {
-        let mut states = ProducerStates::default();
-        for i in 0..7 {
-            let batch = header(1, i * 3, 3, 100 + i64::from(i) * 3);
-            assert_eq!(states.check(&batch).unwrap(), Verdict::Append);
-            states.record(&batch);
-        }
-        let duplicate = Verdict::Duplicate {
-            base_offset: 106,
-            last_offset: 108,
-            timestamp_ms: 5,
-        };
-        assert_eq!(
-            states.check(&header(1, 6, 3, 0)).unwrap(),
-            duplicate,
-            "fifth from the end"
-        );
-        let outside = states.check(&header(1, 3, 3, 0));
-        assert!(
-            matches!(
-                outside,
-                Err(StorageError::OutOfOrderSequence { expected: 21, .. })
-            ),
-            "out of the window"
-        );
-        assert!(states.check(&header(1, 24, 3, 0)).is_err(), "gap");
-        assert!(matches!(
-            states.check(&header(0, 21, 1, 0)),
-            Err(StorageError::ProducerFenced { current: 1, .. })
-        ));
-        assert!(
-            states.check(&header(2, 5, 1, 0)).is_err(),
-            "a new epoch begins with 0"
-        );
-        assert_eq!(states.check(&header(2, 0, 1, 0)).unwrap(), Verdict::Append);
-    }
-
-    #[test]
-    fn sequences_wrap_and_strangers_pass() {
-        let mut states = ProducerStates::default();
-        states.record(&header(0, i32::MAX - 1, 2, 0));
-        assert_eq!(states.check(&header(0, 0, 1, 2)).unwrap(), Verdict::Append);
-        let stranger = BatchHeader {
-            producer_id: NO_PRODUCER_ID,
-            ..header(0, 9, 1, 0)
-        };
-        assert_eq!(states.check(&stranger).unwrap(), Verdict::Append);
-        assert_eq!(states.expire(6), 1);
-    }
-}
+mod tests;

@@ -12,6 +12,11 @@ pub(crate) fn log_file_name(base_offset: i64) -> String {
     format!("{base_offset:020}.log")
 }
 
+/// `{base offset, 20 digits}.txnindex`
+pub(crate) fn aborted_file_name(base_offset: i64) -> String {
+    format!("{base_offset:020}.txnindex")
+}
+
 /// The base offset in a segment file's name (of any of its extensions).
 pub(crate) fn parse_base_offset(file_name: &str) -> Option<i64> {
     let (stem, _) = file_name.split_once('.')?;
@@ -22,17 +27,23 @@ pub(crate) fn parse_base_offset(file_name: &str) -> Option<i64> {
 /// Removes a log file and what belongs to it; what is already gone is fine.
 pub(crate) fn remove_segment_files(disk: &dyn Disk, log: &Path) -> Result<()> {
     remove_if_there(disk, log)?;
-    remove_index_files(disk, log)
+    remove_all_indexes(disk, log)
 }
 
-/// Removes the index files of a segment.
+/// Removes everything that belongs to a log file.
+pub(crate) fn remove_all_indexes(disk: &dyn Disk, log: &Path) -> Result<()> {
+    remove_index_files(disk, log)?;
+    remove_if_there(disk, &IndexPaths::of(log).aborted)
+}
+
+/// Removes the offset and time indexes of a segment.
 pub(crate) fn remove_index_files(disk: &dyn Disk, log: &Path) -> Result<()> {
     let index = IndexPaths::of(log);
     remove_if_there(disk, &index.offsets)?;
     remove_if_there(disk, &index.times)
 }
 
-fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<()> {
     match disk.remove_file(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         other => other.context("remove", path),

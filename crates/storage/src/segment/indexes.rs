@@ -62,6 +62,7 @@ impl Segment {
         }
         if self.sealed.load(Ordering::Acquire) && self.format == Format::V2 {
             *self.index.write() = None;
+            self.release_aborted();
         }
     }
 

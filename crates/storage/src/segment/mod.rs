@@ -15,14 +15,15 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{IoContext, Result};
 use crate::index::SegmentIndex;
 
+mod aborted;
 mod files;
 mod indexes;
 mod lookup;
 mod pace;
 
 pub(crate) use files::{
-    detect_segment_format, log_file_name, parse_base_offset, remove_index_files,
-    remove_segment_files,
+    aborted_file_name, detect_segment_format, log_file_name, parse_base_offset, remove_all_indexes,
+    remove_index_files, remove_segment_files,
 };
 pub(crate) use pace::{IndexBuilder, IndexPace, OFFSETS_PER_TIME};
 
@@ -51,6 +52,8 @@ pub(crate) struct Segment {
     /// `None` until first used.
     index: RwLock<Option<SegmentIndex>>,
     index_interval_bytes: u32,
+    /// The transactions that were aborted by markers in this segment.
+    aborted: RwLock<aborted::Aborted>,
     /// Index entries that the files are known to have.
     stored_entries: AtomicUsize,
     /// Our clock at the first append, Unix ms; `i64::MAX` while empty.
@@ -74,6 +77,7 @@ impl Segment {
         let _ = segment.file.set(file);
         *segment.index.write() = Some(SegmentIndex::empty(base_offset));
         segment.sealed.store(false, Ordering::Release);
+        segment.suspect_aborted_file();
         Ok(segment)
     }
 
@@ -98,6 +102,7 @@ impl Segment {
             holes: AtomicBool::new(false),
             index: RwLock::new(None),
             index_interval_bytes,
+            aborted: RwLock::default(),
             stored_entries: AtomicUsize::new(NONE_STORED),
             first_append_ms: AtomicI64::new(i64::MAX),
         }
@@ -125,6 +130,8 @@ impl Segment {
     /// Prepares for the loss of the files' names: what readers may still need is opened and loaded.
     pub(crate) fn hold(&self) -> Result<()> {
         self.file()?;
+        // Aborted transactions whose file is not sound are found again in the log.
+        self.load_aborted(false);
         self.with_index(|_| ())
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use dlog_coordination::Phase;
+
 use crate::api::{Effect, NO_PRODUCER_EPOCH, Producer, TopicPartition};
 use crate::codec::{TransactionValue, decode_key};
 use crate::error::{CodecError, TransactionError};
@@ -10,7 +12,7 @@ use crate::metadata::{Metadata, TransactionState, TransactionVersion};
 use crate::step::{Entry, OpenWrite};
 
 use super::writes::refuse;
-use super::{MAX_NAME_BYTES, Phase, TransactionCoordinator};
+use super::{MAX_NAME_BYTES, TransactionCoordinator};
 
 /// What [`TransactionCoordinator::apply_record`] made of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,14 +13,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::api::{Effect, MarkersId, Record, Reply, Token, WriteId};
+use dlog_coordination::{Action, Phase, StateMachine, Sweep};
+
+use crate::api::{Effect, Markers, MarkersId, Record, Reply, Token, WriteId};
 use crate::codec::{self, TopicPartitions, TransactionValue};
 use crate::config::TransactionConfig;
-use crate::error::TransactionError;
+use crate::error::{PersistError, TransactionError};
 use crate::metadata::{Metadata, TransactionState};
 use crate::step::{Entry, OpenWrite, Then, Writes};
-
-use expiry::Sweep;
 
 pub use load::Applied;
 
@@ -48,11 +48,52 @@ pub struct TransactionCoordinator {
     sweep: Sweep,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Loading,
-    Active,
-    Resigned,
+/// What a transaction coordinator has done for it beside answers and writes.
+#[derive(Debug)]
+pub enum Work {
+    /// See [`Effect::WriteMarkers`].
+    WriteMarkers(Markers),
+    /// See [`Effect::NeedProducerIds`].
+    NeedProducerIds,
+}
+
+impl StateMachine for TransactionCoordinator {
+    type Reply = Reply;
+    type Work = Work;
+    type Effect = Effect;
+
+    fn finish_loading(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
+        self.finish_loading(now_ms, out);
+    }
+
+    fn next_deadline_ms(&self) -> Option<i64> {
+        self.next_deadline_ms()
+    }
+
+    fn tick(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
+        self.tick(now_ms, out);
+    }
+
+    fn persisted(
+        &mut self,
+        now_ms: i64,
+        write: WriteId,
+        result: Result<(), PersistError>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.persisted(now_ms, write, result, out);
+    }
+}
+
+impl From<Effect> for Action<Reply, Work> {
+    fn from(effect: Effect) -> Self {
+        match effect {
+            Effect::Reply { token, reply } => Self::Reply { token, reply },
+            Effect::Persist { write, records } => Self::Append { write, records },
+            Effect::WriteMarkers(markers) => Self::Work(Work::WriteMarkers(markers)),
+            Effect::NeedProducerIds => Self::Work(Work::NeedProducerIds),
+        }
+    }
 }
 
 impl TransactionCoordinator {

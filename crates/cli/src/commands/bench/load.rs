@@ -35,6 +35,9 @@ pub(super) struct LoadArgs {
     /// omission).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub rate: Option<u64>,
+    /// Give records keys, so many different ones, drawn at random. Batches are then made one by one.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub keys: Option<u64>,
     /// Connections; at least one for each broker that leads a partition.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
@@ -75,6 +78,23 @@ impl LoadArgs {
         Ok(builder.build()?)
     }
 
+    /// Batch `number` of a load with keys; the same keys in every run.
+    pub(super) fn keyed_batch(&self, keys: u64, number: u64, values: &[Vec<u8>]) -> Result<Bytes> {
+        let mut builder = BatchBuilder::new().compression(self.compression, None);
+        let now_ms = now_ms();
+        let first = number.wrapping_mul(values.len() as u64);
+        for (place, value) in values.iter().enumerate() {
+            let key = mixed(first.wrapping_add(place as u64)) % keys;
+            builder.push(
+                now_ms,
+                Some(format!("{key:012}").as_bytes()),
+                Some(value),
+                &[],
+            )?;
+        }
+        Ok(builder.build()?)
+    }
+
     /// Values that compress to about half, as text does.
     pub(super) fn values(&self) -> Vec<Vec<u8>> {
         // Xorshift: the same values in every run.
@@ -102,6 +122,14 @@ impl LoadArgs {
             .with_timeout_ms(30_000)
             .with_topic_data(vec![topic])
     }
+}
+
+/// Spreads numbers evenly (the finaliser of splitmix64).
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// A connection and the partitions that its broker leads.

@@ -76,6 +76,11 @@ impl Pace {
         Some((number, from))
     }
 
+    /// Whether time is up.
+    pub(super) fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
     /// With a rate: batches that were due and never sent.
     pub(super) fn missed(&self) -> Option<u64> {
         let interval = self.interval?;

@@ -1,5 +1,6 @@
 //! What a run measured, and how it is shown while it goes on and at its end.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,12 +35,15 @@ pub(super) struct Report {
     /// Latency of batches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<Latency>,
+    /// Of transactions: from the request to commit until its answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit_us: Option<Latency>,
 }
 
-/// Latency of batches, in us.
+/// Latency of batches or commits, in us.
 #[derive(Debug, Serialize)]
 pub(super) struct Latency {
-    batches: u64,
+    count: u64,
     mean: f64,
     p50: u64,
     p90: u64,
@@ -68,20 +72,19 @@ impl Report {
             mb_per_s: bytes as f64 / 1e6 / seconds,
             missed_records: None,
             latency_us: None,
+            commit_us: None,
         }
     }
 
     /// Adds latencies, if there are any.
     pub(super) fn latencies(mut self, of: &Histogram<u64>) -> Self {
-        self.latency_us = (!of.is_empty()).then(|| Latency {
-            batches: of.len(),
-            mean: of.mean(),
-            p50: of.value_at_quantile(0.5),
-            p90: of.value_at_quantile(0.9),
-            p99: of.value_at_quantile(0.99),
-            p99_9: of.value_at_quantile(0.999),
-            max: of.max(),
-        });
+        self.latency_us = Latency::of(of);
+        self
+    }
+
+    /// Adds latencies of commits, if there are any.
+    pub(super) fn commits(mut self, of: &Histogram<u64>) -> Self {
+        self.commit_us = Latency::of(of);
         self
     }
 
@@ -101,20 +104,37 @@ impl Report {
                 "{missed} records were due but not sent: the rate was not reached"
             )?;
         }
-        if let Some(latency) = &self.latency_us {
-            writeln!(
-                out,
-                "latency of {} batches: mean {:.0} us, p50 {} us, p90 {} us, p99 {} us, p99.9 {} us, max {} us",
-                latency.batches,
-                latency.mean,
-                latency.p50,
-                latency.p90,
-                latency.p99,
-                latency.p99_9,
-                latency.max
-            )?;
+        for (what, latency) in [("batches", &self.latency_us), ("commits", &self.commit_us)] {
+            if let Some(latency) = latency {
+                writeln!(out, "{what}: {latency}")?;
+            }
         }
         Ok(())
+    }
+}
+
+impl Latency {
+    /// Of what was measured, if anything was.
+    pub(super) fn of(latencies: &Histogram<u64>) -> Option<Self> {
+        (!latencies.is_empty()).then(|| Self {
+            count: latencies.len(),
+            mean: latencies.mean(),
+            p50: latencies.value_at_quantile(0.5),
+            p90: latencies.value_at_quantile(0.9),
+            p99: latencies.value_at_quantile(0.99),
+            p99_9: latencies.value_at_quantile(0.999),
+            max: latencies.max(),
+        })
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "latency of {}: mean {:.0} us, p50 {} us, p90 {} us, p99 {} us, p99.9 {} us, max {} us",
+            self.count, self.mean, self.p50, self.p90, self.p99, self.p99_9, self.max
+        )
     }
 }
 

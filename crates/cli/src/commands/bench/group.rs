@@ -1,0 +1,347 @@
+//! `dlog bench group`: how long a group of many members takes to agree again when its members change.
+//!
+//! Members are small: they join, heartbeat at a short interval and follow what they are told, without
+//! reading anything, so that the coordinator is what is measured. A rebalance begins when one member
+//! leaves and another joins in its place, and ends when all members know of it and every partition has
+//! exactly one owner again.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use dlog_client::{Client, Connection, CoordinatorKind};
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use super::group_member::{ClassicMember, ConsumerMember, Place};
+use super::report::{Latency, histogram, record, watched};
+use crate::commands::remote::{self, RemoteArgs, now_ms};
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct GroupArgs {
+    /// Topic that the members subscribe to; created when it is missing and the broker does that.
+    topic: String,
+    /// Protocol of the members.
+    #[arg(long, value_enum, default_value_t = Protocol::Consumer)]
+    protocol: Protocol,
+    /// Members of a group.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    members: u32,
+    /// Groups, made one after the other.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    groups: u32,
+    /// Rebalances of the first group that are timed.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    rounds: u32,
+    /// Between two heartbeats of a member, in ms.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    heartbeat_ms: u64,
+    /// Session timeout of classic members, in ms; the broker has bounds for it.
+    #[arg(long, default_value_t = 45_000, value_parser = clap::value_parser!(i32).range(1000..))]
+    session_ms: i32,
+    /// Print the report, then keep all groups until standard input ends.
+    #[arg(long)]
+    hold: bool,
+}
+
+/// Which protocol members speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Protocol {
+    /// JoinGroup and SyncGroup: the leader assigns.
+    Classic,
+    /// ConsumerGroupHeartbeat (KIP-848): the coordinator assigns.
+    Consumer,
+}
+
+/// What a run measured.
+#[derive(Debug, Serialize)]
+struct GroupReport {
+    bench: &'static str,
+    protocol: Protocol,
+    groups: u32,
+    members: u32,
+    partitions: usize,
+    /// From the first join until the first group was complete.
+    assembly_ms: f64,
+    /// Rebalances that were timed.
+    rebalances: u64,
+    rebalance_us: Option<Latency>,
+}
+
+/// What the members of a group say of themselves.
+#[derive(Default)]
+pub(super) struct Board {
+    views: Mutex<BTreeMap<u64, View>>,
+    changed: Notify,
+}
+
+/// What one member knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct View {
+    /// Generation, or member epoch.
+    pub epoch: i32,
+    /// Partitions that it owns.
+    pub partitions: Vec<i32>,
+}
+
+impl Board {
+    pub(super) fn put(&self, member: u64, view: View) {
+        self.views.lock().insert(member, view);
+        self.changed.notify_one();
+    }
+
+    fn remove(&self, member: u64) {
+        self.views.lock().remove(&member);
+    }
+
+    /// The epoch that all `members` are in, once every partition has one owner.
+    fn agreed(&self, members: usize, partitions: usize) -> Option<i32> {
+        let views = self.views.lock();
+        let epoch = views.values().next()?.epoch;
+        let mut owned: Vec<i32> = views
+            .values()
+            .flat_map(|view| view.partitions.iter().copied())
+            .collect();
+        let count = owned.len();
+        owned.sort_unstable();
+        owned.dedup();
+        let complete = views.len() == members && owned.len() == partitions && count == partitions;
+        (complete && views.values().all(|view| view.epoch == epoch)).then_some(epoch)
+    }
+
+    /// Waits until all agree on an epoch above `above`.
+    async fn wait(&self, members: usize, partitions: usize, above: i32) -> i32 {
+        loop {
+            if let Some(epoch) = self.agreed(members, partitions).filter(|e| *e > above) {
+                return epoch;
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// A group under way: its members are tasks that end when they are told to leave.
+struct Group {
+    arguments: GroupArgs,
+    place: Place,
+    board: Arc<Board>,
+    members: JoinSet<Result<()>>,
+    leaving: BTreeMap<u64, watch::Sender<bool>>,
+    next: u64,
+}
+
+impl Group {
+    fn new(arguments: &GroupArgs, place: Place) -> Self {
+        Self {
+            arguments: arguments.clone(),
+            place,
+            board: Arc::default(),
+            members: JoinSet::new(),
+            leaving: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Another member joins over this connection.
+    fn join(&mut self, connection: Arc<Connection>) {
+        let number = self.next;
+        self.next += 1;
+        let (leave, leaving) = watch::channel(false);
+        self.leaving.insert(number, leave);
+        let heartbeat = Duration::from_millis(self.arguments.heartbeat_ms);
+        let (place, board) = (self.place.clone(), self.board.clone());
+        match self.arguments.protocol {
+            Protocol::Classic => {
+                let session_ms = self.arguments.session_ms;
+                let member = ClassicMember::new(place, connection, session_ms, number, board);
+                self.members.spawn(member.run(heartbeat, leaving));
+            }
+            Protocol::Consumer => {
+                let member = ConsumerMember::new(place, connection, number, board);
+                self.members.spawn(member.run(heartbeat, leaving));
+            }
+        }
+    }
+
+    /// The member that joined first leaves.
+    fn leave(&mut self) {
+        if let Some((number, leave)) = self.leaving.pop_first() {
+            self.board.remove(number);
+            let _ = leave.send(true);
+        }
+    }
+
+    /// Waits until the group agrees; a member that fails fails the run.
+    async fn agree(&mut self, above: i32, patience: Duration) -> Result<i32> {
+        let board = self.board.clone();
+        let members = self.leaving.len();
+        let partitions = self.place.partitions;
+        let agreeing = board.wait(members, partitions, above);
+        tokio::pin!(agreeing);
+        let deadline = tokio::time::sleep(patience);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                epoch = &mut agreeing => return Ok(epoch),
+                Some(ended) = self.members.join_next() => ended??,
+                () = &mut deadline => bail!(
+                    "the members of {} do not agree within {} s", self.place.group, patience.as_secs()
+                ),
+            }
+        }
+    }
+}
+
+/// Measures.
+pub(super) async fn run(remote: &RemoteArgs, arguments: GroupArgs) -> Result<()> {
+    let client = remote.connect().await?;
+    let topic = client
+        .await_topic(&arguments.topic, true, Duration::from_secs(5))
+        .await?;
+    let partitions = topic.partitions.len();
+    let run = now_ms();
+    let done = AtomicU64::new(0);
+    let total = u64::from(arguments.groups) + u64::from(arguments.rounds);
+    let mut kept = Vec::new();
+    let mut latencies = histogram()?;
+    let mut assembly = Duration::ZERO;
+    let work = async {
+        for number in 0..arguments.groups {
+            let place = Place {
+                group: format!("dlog-bench-{run}-{number}"),
+                topic: arguments.topic.clone(),
+                topic_id: topic.id,
+                partitions,
+            };
+            let mut group = Group::new(&arguments, place);
+            let took = assemble(&client, &mut group).await?;
+            if number == 0 {
+                assembly = took;
+                rebalance(&client, &mut group, &mut latencies, &done).await?;
+            }
+            done.fetch_add(1, Ordering::Relaxed);
+            kept.push(group);
+        }
+        anyhow::Ok(())
+    };
+    watched(total, || done.load(Ordering::Relaxed), &done, work).await?;
+    let report = GroupReport {
+        bench: "group",
+        protocol: arguments.protocol,
+        groups: arguments.groups,
+        members: arguments.members,
+        partitions,
+        assembly_ms: assembly.as_secs_f64() * 1e3,
+        rebalances: latencies.len(),
+        rebalance_us: Latency::of(&latencies),
+    };
+    report.print(remote)?;
+    if arguments.hold {
+        hold().await?;
+    }
+    Ok(())
+}
+
+/// All members join; the time until they agree.
+async fn assemble(client: &Client, group: &mut Group) -> Result<Duration> {
+    let mut connections = Vec::new();
+    for _ in 0..group.arguments.members {
+        connections.push(connect(client, group).await?);
+    }
+    let began = Instant::now();
+    for connection in connections {
+        group.join(connection);
+    }
+    group.agree(-1, client.timeout()).await?;
+    Ok(began.elapsed())
+}
+
+/// One leaves and one joins, again and again.
+async fn rebalance(
+    client: &Client,
+    group: &mut Group,
+    latencies: &mut Histogram<u64>,
+    done: &AtomicU64,
+) -> Result<()> {
+    let mut epoch = group.agree(-1, client.timeout()).await?;
+    for _ in 0..group.arguments.rounds {
+        let connection = connect(client, group).await?;
+        let began = Instant::now();
+        group.leave();
+        group.join(connection);
+        epoch = group.agree(epoch, client.timeout()).await?;
+        record(latencies, began.elapsed());
+        done.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// A join may wait for others, so every member has a connection of its own.
+async fn connect(client: &Client, group: &Group) -> Result<Arc<Connection>> {
+    let kind = CoordinatorKind::Group;
+    Ok(client.coordinator(kind, &group.place.group).await?)
+}
+
+/// Returns when standard input ends.
+async fn hold() -> Result<()> {
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut ignored = Vec::new();
+        std::io::stdin().read_to_end(&mut ignored)
+    });
+    tokio::select! {
+        read = reading => drop(read?),
+        () = remote::stop_signal() => {}
+    }
+    Ok(())
+}
+
+impl GroupReport {
+    fn print(&self, remote: &RemoteArgs) -> Result<()> {
+        if remote.json {
+            return remote::print_json(self);
+        }
+        println!(
+            "{} groups of {} members with {} partitions; the first was complete after {:.0} ms",
+            self.groups, self.members, self.partitions, self.assembly_ms
+        );
+        if let Some(latency) = &self.rebalance_us {
+            println!("rebalance: {latency}");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(epoch: i32, partitions: &[i32]) -> View {
+        View {
+            epoch,
+            partitions: partitions.to_vec(),
+        }
+    }
+
+    #[test]
+    fn members_agree_when_each_partition_has_one_owner_in_one_epoch() {
+        let board = Board::default();
+        board.put(0, view(3, &[0, 1]));
+        assert_eq!(board.agreed(2, 3), None, "one is missing");
+        board.put(1, view(2, &[2]));
+        assert_eq!(board.agreed(2, 3), None, "one is behind");
+        board.put(1, view(3, &[1]));
+        assert_eq!(board.agreed(2, 3), None, "two owners, and none for 2");
+        board.put(1, view(3, &[2]));
+        assert_eq!(board.agreed(2, 3), Some(3));
+        board.remove(1);
+        assert_eq!(board.agreed(1, 3), None);
+    }
+}

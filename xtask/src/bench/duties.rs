@@ -1,0 +1,415 @@
+//! `cargo xtask bench --duties`: what a broker does besides taking and giving records, for both brokers:
+//! transactions, rebalances, compaction and what it does to others, memory for those who are idle.
+//!
+//! Each figure is a median over the rounds; brokers take turns within a round.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::brokers::{Broker, Brokers, Durability, Kind, topic_setting};
+use super::load::{self, Shape};
+use super::machine::{self, Filler};
+use super::report::Whole;
+
+/// Settings that both brokers are started with here: the cleaner looks for work often, so that its pauses
+/// are not what is measured.
+pub(super) const SETTINGS: [(&str, &str); 1] = [("log.cleaner.backoff.ms", "100")];
+
+/// Idle producers whose memory is measured.
+const PRODUCERS: u64 = 100_000;
+/// Members of each of the groups whose memory is measured, and how many groups.
+const MEMBERS: (u32, u32) = (100, 100);
+/// How long compaction may take.
+const COMPACTION_BOUND: Duration = Duration::from_secs(180);
+/// Keyed records that are compacted, a second for so many seconds, and how many keys they have.
+const KEYED: (u32, u64, u64) = (60_000, 15, 450_000);
+
+/// The figures of one broker, by name, in the order of their taking.
+type Figures = Vec<(String, f64)>;
+
+/// Measures all duties of both brokers.
+pub(super) fn run(
+    brokers: &Brokers,
+    running: &[Broker; 2],
+    filler: &Filler,
+    rounds: u32,
+    seconds: u64,
+) -> Result<Vec<Whole>> {
+    let mut all: [Vec<Figures>; 2] = Default::default();
+    for round in 0..rounds {
+        for turn in 0..2 {
+            let at = (turn + round as usize) % 2;
+            let broker = &running[at];
+            println!("round {} of {rounds}, {:?}", round + 1, broker.kind);
+            let mut duties = Duties {
+                brokers,
+                broker,
+                filler,
+                time: Duration::from_secs(seconds),
+                figures: Vec::new(),
+            };
+            duties.transactions()?;
+            duties.rebalances()?;
+            duties.compaction()?;
+            // Memory is taken for good, so it is measured once.
+            if round + 1 == rounds {
+                duties.idle_members()?;
+                duties.idle_producers()?;
+            }
+            all[at].push(duties.figures);
+        }
+    }
+    let [dlog, kafka] = all;
+    let names: Vec<String> = dlog
+        .last()
+        .map(|figures| figures.iter().map(|(name, _)| name.clone()).collect())
+        .unwrap_or_default();
+    let wholes = names.into_iter().map(|name| {
+        Ok(Whole {
+            dlog: median_of(&dlog, &name)?,
+            kafka: median_of(&kafka, &name)?,
+            name,
+        })
+    });
+    wholes.collect()
+}
+
+fn median_of(rounds: &[Figures], name: &str) -> Result<f64> {
+    let of_name = rounds.iter().flatten().filter(|(other, _)| other == name);
+    let mut values: Vec<f64> = of_name.map(|(_, value)| *value).collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.get(values.len() / 2);
+    middle
+        .copied()
+        .with_context(|| format!("no figure for {name}"))
+}
+
+/// The measurements of one broker in one round.
+struct Duties<'a> {
+    brokers: &'a Brokers,
+    broker: &'a Broker,
+    filler: &'a Filler,
+    time: Duration,
+    figures: Figures,
+}
+
+impl Duties<'_> {
+    fn add(&mut self, name: impl Into<String>, value: f64) {
+        let name = name.into();
+        println!("  {name}: {value:.2}");
+        self.figures.push((name, value));
+    }
+
+    /// Four producers that commit every 100 ms, with both durabilities.
+    fn transactions(&mut self) -> Result<()> {
+        for durability in [Durability::Fsync, Durability::Os] {
+            self.brokers.create_topic(self.broker, "load", durability)?;
+            machine::settle()?;
+            self.filler.fill_page_cache()?;
+            let seconds = self.time.as_secs().to_string();
+            let output = self.json(&[
+                "bench",
+                "transactions",
+                "load",
+                "--json",
+                "--connections",
+                "4",
+                "--record-bytes",
+                "1024",
+                "--batch-records",
+                "15",
+                "--commit-ms",
+                "100",
+                "--warmup",
+                "1",
+                "--seconds",
+                &seconds,
+            ])?;
+            let name = format!("{durability:?}").to_lowercase();
+            self.add(
+                format!("transactions of 100 ms, {name}, MB/s"),
+                number(&output["mb_per_s"])?,
+            );
+            self.add(
+                format!("transactions of 100 ms, {name}, commit p99 ms"),
+                number(&output["commit_us"]["p99"])? / 1e3,
+            );
+            self.brokers.delete_topic(self.broker, "load")?;
+        }
+        Ok(())
+    }
+
+    /// One of 100 members leaves and another joins, in both protocols.
+    fn rebalances(&mut self) -> Result<()> {
+        self.brokers.dlog(
+            self.broker,
+            &["topic", "create", "group", "--partitions", "200"],
+        )?;
+        self.brokers.wait_until_served(self.broker, "group")?;
+        for protocol in ["classic", "consumer"] {
+            let output = self.json(&[
+                "bench",
+                "group",
+                "group",
+                "--json",
+                "--protocol",
+                protocol,
+                "--members",
+                "100",
+                "--rounds",
+                "10",
+            ])?;
+            self.add(
+                format!("rebalance of 100 members, {protocol}, median ms"),
+                number(&output["rebalance_us"]["p50"])? / 1e3,
+            );
+        }
+        self.brokers.delete_topic(self.broker, "group")
+    }
+
+    /// How fast a topic is compacted, and what a producer to another topic feels of it.
+    fn compaction(&mut self) -> Result<()> {
+        let variant = (self.broker.kind, Durability::Os);
+        let setting = topic_setting(variant).unwrap_or("cleanup.policy=delete");
+        let arguments = [
+            "topic",
+            "create",
+            "keyed",
+            "--partitions",
+            "1",
+            "--config",
+            "segment.bytes=67108864",
+            "--config",
+            setting,
+        ];
+        self.brokers.dlog(self.broker, &arguments)?;
+        self.brokers.wait_until_served(self.broker, "keyed")?;
+        self.brokers
+            .create_topic(self.broker, "other", Durability::Os)?;
+        let (rate, seconds, keys) = KEYED;
+        let (rate, seconds, keys) = (rate.to_string(), seconds.to_string(), keys.to_string());
+        self.json(&[
+            "bench",
+            "produce",
+            "keyed",
+            "--json",
+            "--record-bytes",
+            "1024",
+            "--batch-records",
+            "15",
+            "--connections",
+            "2",
+            "--rate",
+            &rate,
+            "--seconds",
+            &seconds,
+            "--keys",
+            &keys,
+        ])?;
+        machine::settle()?;
+        self.filler.fill_page_cache()?;
+        let alone = self.paced()?;
+        let folder = self.brokers.folder_of(self.broker.kind).join("keyed-0");
+        let before = segment_bytes(&folder)?;
+        let watched = thread::spawn(move || watch_compaction(&folder));
+        let policy = [
+            "topic",
+            "alter",
+            "keyed",
+            "--config",
+            "cleanup.policy=compact",
+            "--config",
+            "min.cleanable.dirty.ratio=0.01",
+        ];
+        self.brokers.dlog(self.broker, &policy)?;
+        let beside = self.paced()?;
+        let watched = watched
+            .join()
+            .unwrap_or_else(|_| bail!("the watcher failed"))?;
+        let mb_per_s = before as f64 / 1e6 / watched.took.as_secs_f64().max(1e-3);
+        self.add("compaction, MB/s read", mb_per_s);
+        self.add(
+            "compaction, part of the bytes that is left",
+            watched.left as f64 / before as f64,
+        );
+        self.add("p99 ms of a producer beside it, alone", alone);
+        self.add("p99 ms of a producer beside it, meanwhile", beside);
+        self.brokers.delete_topic(self.broker, "other")?;
+        self.brokers.delete_topic(self.broker, "keyed")
+    }
+
+    /// The p99 in ms of 2,000 records a second to the other topic.
+    fn paced(&self) -> Result<f64> {
+        let shape = Shape {
+            record_bytes: 1024,
+            batch_records: 1,
+        };
+        let sample = load::produce(
+            self.brokers,
+            self.broker,
+            "other",
+            shape,
+            Some(2_000),
+            self.time,
+        )?;
+        Ok(sample.p99_us.context("no latency")? / 1e3)
+    }
+
+    /// Memory for 10,000 members in 100 groups, who only heartbeat.
+    fn idle_members(&mut self) -> Result<()> {
+        self.brokers.dlog(
+            self.broker,
+            &["topic", "create", "group", "--partitions", "200"],
+        )?;
+        self.brokers.wait_until_served(self.broker, "group")?;
+        let (members, groups) = (MEMBERS.0.to_string(), MEMBERS.1.to_string());
+        let before = live_mib(self.broker)?;
+        let mut held = Command::new(&self.brokers.program)
+            .args([
+                "bench", "group", "group", "--json", "--hold", "--rounds", "0",
+            ])
+            .args([
+                "--members",
+                &members,
+                "--groups",
+                &groups,
+                "--heartbeat-ms",
+                "3000",
+            ])
+            .args(["--timeout", "120", "--bootstrap", &self.broker.address])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let measured = wait_for_line(&mut held).and_then(|()| live_mib(self.broker));
+        drop(held.stdin.take());
+        held.wait()?;
+        self.add("memory for 10,000 idle members, MiB", measured? - before);
+        self.brokers.delete_topic(self.broker, "group")
+    }
+
+    fn idle_producers(&mut self) -> Result<()> {
+        self.brokers.dlog(
+            self.broker,
+            &["topic", "create", "idle", "--partitions", "1"],
+        )?;
+        self.brokers.wait_until_served(self.broker, "idle")?;
+        let before = live_mib(self.broker)?;
+        let producers = PRODUCERS.to_string();
+        self.json(&[
+            "bench",
+            "producers",
+            "idle",
+            "--json",
+            "--producers",
+            &producers,
+            "--in-flight",
+            "100",
+            "--connections",
+            "2",
+        ])?;
+        let after = live_mib(self.broker)?;
+        self.add("memory for 100,000 idle producers, MiB", after - before);
+        self.brokers.delete_topic(self.broker, "idle")
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let output = self.brokers.dlog(self.broker, arguments)?;
+        serde_json::from_str(&output)
+            .with_context(|| format!("dlog {} printed {output}", arguments.join(" ")))
+    }
+}
+
+fn number(value: &Value) -> Result<f64> {
+    value
+        .as_f64()
+        .with_context(|| format!("{value} is no number"))
+}
+
+fn wait_for_line(child: &mut Child) -> Result<()> {
+    let output = child.stdout.as_mut().context("the pipe was asked for")?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    if line.is_empty() {
+        bail!("the groups did not assemble");
+    }
+    Ok(())
+}
+
+/// Memory that a broker holds: anonymous memory here; for Kafka what is left of the heap after a full
+/// collection, which is to its advantage.
+fn live_mib(broker: &Broker) -> Result<f64> {
+    if broker.kind == Kind::Dlog {
+        return machine::anonymous_mib(broker.pid());
+    }
+    let output = Command::new("jcmd")
+        .args([&broker.pid().to_string(), "GC.class_histogram"])
+        .output()
+        .context("cannot start jcmd")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let total = text.lines().find(|line| line.starts_with("Total"));
+    let bytes = total.and_then(|line| line.split_whitespace().nth(2)?.parse::<f64>().ok());
+    Ok(bytes.with_context(|| format!("jcmd printed {text}"))? / f64::from(1 << 20))
+}
+
+/// What was seen of a compaction.
+struct Watched {
+    took: Duration,
+    left: u64,
+}
+
+/// Watches a log's folder from the first file that compaction makes until it makes none for a while.
+fn watch_compaction(folder: &Path) -> Result<Watched> {
+    let quiet = Duration::from_secs(3);
+    let asked = Instant::now();
+    let mut first = None;
+    let mut last = Instant::now();
+    while first.is_none() || last.elapsed() < quiet {
+        if asked.elapsed() > COMPACTION_BOUND {
+            bail!("{} was not compacted in time", folder.display());
+        }
+        if is_being_compacted(folder)? {
+            first.get_or_insert_with(Instant::now);
+            last = Instant::now();
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    let first = first.context("it has begun")?;
+    Ok(Watched {
+        took: last - first,
+        left: segment_bytes(folder)?,
+    })
+}
+
+fn is_being_compacted(folder: &Path) -> Result<bool> {
+    Ok(files(folder)?.iter().any(|path| {
+        let name = path.to_string_lossy();
+        name.ends_with(".cleaned") || name.ends_with(".swap")
+    }))
+}
+
+fn segment_bytes(folder: &Path) -> Result<u64> {
+    let segments = files(folder)?;
+    let segments = segments
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "log"));
+    // A file may be renamed between the listing and here.
+    Ok(segments
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|file| file.len())
+        .sum())
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    Ok(entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .collect())
+}
