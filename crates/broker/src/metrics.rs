@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use std::sync::{Arc, Weak};
 
+use crate::compaction::CompactionMetrics;
 use crate::histogram::LatencyHistogram;
 use crate::state::BrokerState;
 
@@ -71,6 +72,8 @@ pub struct Metrics {
     topic_messages_in: Family<TopicLabel, Counter>,
     flush_seconds: LatencyHistogram,
     flush_failures: Counter,
+    /// Of compaction.
+    pub(crate) compaction: CompactionMetrics,
 }
 
 /// Measures one request from its whole arrival to the last byte of its reply. It holds no counter: what
@@ -124,6 +127,7 @@ impl Metrics {
             topic_messages_in: Family::default(),
             flush_seconds: LatencyHistogram::default(),
             flush_failures: Counter::default(),
+            compaction: CompactionMetrics::default(),
         };
         registry.register("requests", "Requests answered, by API", requests);
         registry.register(
@@ -193,6 +197,7 @@ impl Metrics {
             "Flushes that failed",
             self.flush_failures.clone(),
         );
+        self.compaction.register(registry);
         let started: Gauge = Gauge::default();
         started.set(crate::state::system_time_ms() / 1000);
         registry.register(
@@ -381,6 +386,7 @@ impl Collector for StateCollector {
         )?;
         encode_gauge(encoder, "topics", "Topics", topics)?;
         encode_gauge(encoder, "log_bytes", "Bytes of all logs", used)?;
+        crate::compaction::encode_metrics(&state, encoder)?;
         let sessions = i64::try_from(state.fetch_sessions.count()).unwrap_or(i64::MAX);
         encode_gauge(
             encoder,

@@ -36,6 +36,8 @@ pub struct BrokerState {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: crate::groups::Groups,
+    /// What the threads that compact share.
+    pub compaction: crate::compaction::Compaction,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.

@@ -128,6 +128,7 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
     let section = match (of_topic, is_of_groups) {
         (Some(_), _) => TOPICS,
         (None, true) => GROUPS,
+        (None, false) if def.name.starts_with("log.cleaner.") => UPKEEP,
         // Nothing here would read it.
         (None, false) => return None,
     };
