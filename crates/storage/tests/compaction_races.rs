@@ -148,7 +148,11 @@ fn everything_at_the_same_time() {
     let folder = log.dir().to_path_buf();
     log.close().unwrap();
     let names: Vec<_> = RealDisk.list(&folder).unwrap();
-    let leftover = |name: &str| [".cleaned", ".swap", ".tmp"].iter().any(|end| name.ends_with(end));
+    let leftover = |name: &str| {
+        [".cleaned", ".swap", ".tmp"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    };
     assert!(!names.iter().any(|file| leftover(&file.name)), "{names:?}");
     let log = Log::open(folder, config()).unwrap();
     read_all(&log, 30_000);
@@ -237,7 +241,10 @@ fn retention_under_a_run_costs_nothing() {
         },
         false,
     );
-    assert!(matches!(end, CompactionEnd::Complete | CompactionEnd::Interrupted), "{end:?}");
+    assert!(
+        matches!(end, CompactionEnd::Complete | CompactionEnd::Interrupted),
+        "{end:?}"
+    );
     read_all(&log, 1_000);
     run_with(&log, || {}, false);
     read_all(&log, 1_000);

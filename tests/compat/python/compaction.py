@@ -33,7 +33,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-TOPIC = "compacted"
+# Another one each time: a server that stays may have those of earlier runs.
+TOPIC = f"compacted-{time.time_ns()}"
 PARTITIONS = 2
 PATIENCE_S = 240
 
@@ -139,7 +140,7 @@ def read(bootstrap, stop=None):
     return found
 
 
-def check(found, written, ends, complete):
+def check(found, written, ends, complete, tombstones=True):
     """`written`: for each partition its records by offset, as far as they are known."""
     for partition, records in found.items():
         for offset, key, value in records:
@@ -151,6 +152,8 @@ def check(found, written, ends, complete):
         latest = {}
         for offset, (key, value) in enumerate(written[partition][: ends[partition]]):
             latest[key] = (offset, key, value)
+        if not tombstones:
+            latest = {key: record for key, record in latest.items() if record[2] is not None}
         kept = [record for record in records if record[0] < ends[partition]]
         if sorted(latest.values()) != kept:
             missing = set(latest.values()) - set(kept)
@@ -166,6 +169,33 @@ def compacted_fully(found, ends):
         if len(keys) != len(set(keys)):
             return False
     return True
+
+
+def without_tombstones(bootstrap, admin, producer, ends):
+    """Has tombstones go: the run that keeps them first sets their horizon, one after that drops them."""
+    set_config(admin, "delete.retention.ms", "100")
+    set_config(admin, "min.cleanable.dirty.ratio", "0")
+    # A horizon that was set stays, so the topic is emptied of its clean part's horizons by new ones: the
+    # records are written again, which makes their older selves go, tombstones among them.
+    again = {
+        partition: [(key, value) for offset, key, value in records if offset < ends[partition]]
+        for partition, records in read(bootstrap).items()
+    }
+    for partition, records in again.items():
+        for key, value in records:
+            if value is None:
+                producer.produce(TOPIC, None, key, partition)
+    producer.flush()
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        for partition in again:
+            producer.produce(TOPIC, b"end", b"end-0", partition)
+        producer.flush()
+        time.sleep(1.2)
+        found = read(bootstrap)
+        left = [r for records in found.values() for r in records if r[2] is None]
+        if not left or time.monotonic() > until:
+            return found
 
 
 def set_config(admin, name, value):
@@ -184,6 +214,9 @@ def run(args):
         "segment.bytes": str(1 << 20),
         "min.cleanable.dirty.ratio": "0.01",
     }
+    if args.tombstones_go:
+        # Long enough that none goes before the first check.
+        configs["delete.retention.ms"] = "86400000"
     for future in admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1, config=configs)]).values():
         future.result()
     producer = Producer(
@@ -257,6 +290,9 @@ def run(args):
             break
         time.sleep(0.5)
     check(found, written, ends, complete=True)
+    if args.tombstones_go:
+        found = without_tombstones(bootstrap, admin, producer, ends)
+        check(found, written, ends, complete=True, tombstones=False)
     if server:
         server.kill()
         server.start()
@@ -297,6 +333,7 @@ def main():
     parser.add_argument("--keys", type=int, default=400)
     parser.add_argument("--kills", type=int, default=6)
     parser.add_argument("--codec", default="lz4")
+    parser.add_argument("--tombstones-go", action="store_true")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--out")
     parser.add_argument("--compare", nargs=2)
