@@ -304,7 +304,10 @@ fn offsets_committed_very_often_come_back_from_a_compacted_log() {
             assert_eq!(committed(&mut connection, PARTITIONS).unwrap(), expected);
         }
         // The first commit makes the topic.
-        wait_for("a commit", || commit(&mut connection, PARTITIONS, next).ok()).unwrap();
+        wait_for("a commit", || {
+            commit(&mut connection, PARTITIONS, next).ok()
+        })
+        .unwrap();
         small_segments(&mut connection, "__consumer_offsets").unwrap();
         let size = || {
             let folder = dir.path().join("data/__consumer_offsets-0");

@@ -154,7 +154,14 @@ impl Cleaners {
     }
 }
 
+/// Requests come first where they compete for a processor.
+const NICENESS: i32 = 10;
+
 fn work(state: &Weak<BrokerState>) {
+    // On Linux this is about the calling thread. Without it compaction works all the same.
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::debug!(%error, "compaction runs at the priority of requests");
+    }
     loop {
         let Some(state) = state.upgrade() else { return };
         let settings = Settings::of(&state);

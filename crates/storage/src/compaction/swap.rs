@@ -5,14 +5,16 @@
 //! | 1 | `{base}.log.cleaned` is written and synced | the old segments, and a leftover |
 //! | 2 | renamed to `{base}.{end}.swap`, folder synced | **the new segment**: the next open goes on with step 3 |
 //! | 3 | the old segments' files but the first's log are removed, and the indexes; folder synced | the same |
-//! | 4 | renamed to `{base}.log`, folder synced | the new segment |
+//! | 4 | renamed to `{base}.log` | the new segment, under one name or the other |
 //!
 //! As in Kafka there is a name (`.swap`) that says "this one counts"; unlike Kafka's it also says up to
 //! which offset (`end`, exclusive) it replaces segments, so that what to remove follows from the names
 //! alone, without reading a file, and also when the new segment is empty or its last records went. The
 //! folder is synced between 3 and 4, or the new name could survive a power loss that brings an old
-//! segment back, with no name left that tells. It is synced after 4, so that segments are replaced on the
-//! disk in ascending order: a tombstone may go only when the older values of its key are gone for good.
+//! segment back, with no name left that tells. Segments are replaced in ascending order, on the disk too: the
+//! folder is synced before the next ones count. A tombstone may go only when the older values of its key are
+//! gone for good. The new name itself needs no sync of its own: until the next one comes, the next open
+//! finds step 4 done or not.
 
 use std::path::Path;
 
@@ -120,8 +122,7 @@ pub(crate) fn finish(disk: &dyn Disk, dir: &Path, swap: Swap, old: &[i64]) -> Re
     disk.sync_dir(dir).context("sync", dir)?;
     let from = dir.join(swap.name());
     disk.rename(&from, &dir.join(log_file_name(swap.base)))
-        .context("rename", &from)?;
-    disk.sync_dir(dir).context("sync", dir)
+        .context("rename", &from)
 }
 
 #[cfg(test)]
