@@ -19,7 +19,7 @@ use crate::error::{BrokerError, Result};
 use crate::identity;
 use crate::metrics::Metrics;
 use crate::net::listener::{self, BoundListener};
-use crate::partitions::{self, Partitions, Upkeep, UpkeepWork};
+use crate::partitions::{self, MAX_PRODUCERS, Partitions, Upkeep, UpkeepWork};
 use crate::producer_ids::ProducerIds;
 use crate::state::BrokerState;
 
@@ -241,6 +241,10 @@ fn statics(config: &BrokerConfig, endpoints: &[Endpoint]) -> dlog_metadata::conf
         (
             "producer.id.expiration.ms",
             config.producer_id_expiration_ms.to_string(),
+        ),
+        (
+            MAX_PRODUCERS,
+            config.producer_id_max_per_partition.to_string(),
         ),
         ("num.partitions", config.num_partitions.to_string()),
         (

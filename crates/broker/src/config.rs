@@ -74,6 +74,9 @@ pub struct BrokerConfig {
     pub min_fetch_session_eviction_ms: i64,
     /// Producer ids unused for this long are forgotten, in ms.
     pub producer_id_expiration_ms: i64,
+    /// Most producer ids remembered for one partition, 0 for no limit: beyond it the longest silent ones
+    /// without an open transaction are forgotten.
+    pub producer_id_max_per_partition: u32,
 
     /// How often old segments are looked for, in ms.
     pub retention_check_interval_ms: u64,
@@ -115,6 +118,7 @@ impl Default for BrokerConfig {
             fetch_session_cache_slots: 1000,
             min_fetch_session_eviction_ms: 120_000,
             producer_id_expiration_ms: 86_400_000,
+            producer_id_max_per_partition: 200_000,
             retention_check_interval_ms: 300_000,
             recovery_threads: 0,
             flusher_threads: 64,

@@ -342,7 +342,9 @@ impl Collector for StateCollector {
             return Ok(());
         };
         let (mut sizes, mut ends, mut starts) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut offline, mut used, mut topics) = (0, 0, 0);
+        let (mut stable, mut ages) = (Vec::new(), Vec::new());
+        let (mut offline, mut used, mut topics, mut producers) = (0, 0, 0, 0);
+        let now_ms = state.now_ms();
         for topic in state.partitions.topics() {
             topics += 1;
             for partition in &topic.partitions {
@@ -356,7 +358,12 @@ impl Collector for StateCollector {
                 used += size;
                 sizes.push((label.clone(), size));
                 ends.push((label.clone(), log.log_end_offset()));
-                starts.push((label, log.log_start_offset()));
+                starts.push((label.clone(), log.log_start_offset()));
+                stable.push((label.clone(), log.last_stable_offset()));
+                producers += i64::try_from(log.producer_count()).unwrap_or(i64::MAX);
+                if let Some(started_ms) = log.oldest_open_transaction_ms() {
+                    ages.push((label, now_ms.saturating_sub(started_ms).max(0) / 1000));
+                }
             }
         }
         let encoder = &mut encoder;
@@ -377,6 +384,24 @@ impl Collector for StateCollector {
             "partition_log_start_offset",
             "First offset that can be read",
             &starts,
+        )?;
+        encode_gauges(
+            encoder,
+            "partition_last_stable_offset",
+            "First offset that readers of committed records may not see",
+            &stable,
+        )?;
+        encode_gauges(
+            encoder,
+            "partition_open_transaction_age_seconds",
+            "Age of the oldest open transaction, where there is one",
+            &ages,
+        )?;
+        encode_gauge(
+            encoder,
+            "producers",
+            "Producer ids remembered, in all partitions",
+            producers,
         )?;
         encode_gauge(
             encoder,

@@ -131,6 +131,18 @@ impl<'a> Reader<'a> {
         self.take(length, field)
     }
 
+    /// Bytes that may be null.
+    pub fn opt_bytes(
+        &mut self,
+        compact: bool,
+        field: &'static str,
+    ) -> Result<Option<&'a [u8]>, CodecError> {
+        match self.length(compact, true, field)? {
+            Some(length) => self.take(length, field).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// The count of an array whose elements take at least `element_bytes` each.
     pub fn count(
         &mut self,

@@ -7,8 +7,10 @@ use bytes::Bytes;
 pub use dlog_coordination::{Record as GroupRecord, Token, WriteId};
 use uuid::Uuid;
 
+use crate::consumer::ConsumerBeat;
 use crate::error::GroupError;
 use crate::group::GroupState;
+use crate::modern::Refused;
 
 /// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum Reply {
     OffsetDelete(Result<Vec<TopicResult>, GroupError>),
     /// To the deletion of a group.
     DeleteGroup(Result<(), GroupError>),
+    /// To [`ConsumerHeartbeat`].
+    ConsumerHeartbeat(Result<ConsumerBeat, Refused>),
 }
 
 /// One protocol (for consumers: assignor) that a member offers.
@@ -215,8 +219,8 @@ pub struct OffsetCommit {
     /// Milliseconds to keep the offsets (versions 2 to 4); `None`: retention decides.
     pub retention_ms: Option<i64>,
     /// Version 9 on knows [`GroupError::GroupIdNotFound`]; older ones are told
-    /// [`GroupError::IllegalGeneration`].
-    pub knows_group_id_not_found: bool,
+    /// [`GroupError::IllegalGeneration`]. Only these have member epochs, too (KIP-848).
+    pub knows_member_epochs: bool,
     /// The offsets.
     pub topics: Vec<CommitTopic>,
 }
@@ -299,6 +303,8 @@ impl FetchedOffset {
 pub enum GroupType {
     /// JoinGroup and SyncGroup; also groups that only store offsets.
     Classic,
+    /// ConsumerGroupHeartbeat (KIP-848).
+    Consumer,
 }
 
 impl GroupType {
@@ -306,6 +312,7 @@ impl GroupType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Classic => "classic",
+            Self::Consumer => "consumer",
         }
     }
 }

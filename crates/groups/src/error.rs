@@ -66,6 +66,24 @@ pub enum GroupError {
     /// Offsets of a topic that the group's members read cannot be deleted (KIP-496).
     #[error("the group is subscribed to the topic")]
     GroupSubscribedToTopic,
+    /// The version of the request is too old for what it wants.
+    #[error("the version of the request is too old for this")]
+    UnsupportedVersion,
+    /// The member must give up its partitions and join again (KIP-848).
+    #[error("the member epoch is fenced")]
+    FencedMemberEpoch,
+    /// Another member still uses this `group.instance.id` (KIP-848).
+    #[error("the group instance id is still in use")]
+    UnreleasedInstanceId,
+    /// The server has no such assignor (KIP-848).
+    #[error("the assignor is not supported")]
+    UnsupportedAssignor,
+    /// The member's epoch is not the current one (KIP-848).
+    #[error("the member epoch is stale")]
+    StaleMemberEpoch,
+    /// The expression cannot be read (KIP-848).
+    #[error("the regular expression is not valid")]
+    InvalidRegularExpression,
 }
 
 impl GroupError {
@@ -84,6 +102,7 @@ impl GroupError {
             Self::InvalidSessionTimeout => 26,
             Self::RebalanceInProgress => 27,
             Self::InvalidCommitOffsetSize => 28,
+            Self::UnsupportedVersion => 35,
             Self::InvalidRequest => 42,
             Self::PolicyViolation => 44,
             Self::NonEmptyGroup => 68,
@@ -92,6 +111,11 @@ impl GroupError {
             Self::GroupMaxSizeReached => 81,
             Self::FencedInstanceId => 82,
             Self::GroupSubscribedToTopic => 86,
+            Self::FencedMemberEpoch => 110,
+            Self::UnreleasedInstanceId => 111,
+            Self::UnsupportedAssignor => 112,
+            Self::StaleMemberEpoch => 113,
+            Self::InvalidRegularExpression => 128,
         }
     }
 }

@@ -58,17 +58,25 @@
 //!   ([`JoinGroup::member_uuid`]). The id is `group.instance.id` or client id, a dash, the UUID.
 
 mod api;
+mod classic;
 pub mod codec;
 mod config;
+mod consumer;
 mod coordinator;
 mod error;
 mod group;
+mod modern;
 mod offsets;
 mod step;
 
 pub use api::*;
-pub use config::GroupConfig;
+pub use config::{ConsumerConfig, ConsumerSettings, GroupConfig, MigrationPolicy};
+pub use consumer::{
+    ConsumerBeat, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, JOIN_EPOCH,
+    LEAVE_EPOCH, NamedTopic, STATIC_LEAVE_EPOCH,
+};
 pub use coordinator::{Applied, GroupCoordinator};
 pub use dlog_coordination::partition_for_name as partition_for_group;
 pub use error::{CodecError, GroupError, PersistError};
 pub use group::GroupState;
+pub use modern::{Assignment, Assignor, Part, Refused, TopicCatalog, TopicInfo};

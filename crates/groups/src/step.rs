@@ -7,14 +7,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::api::{Effect, GroupRecord, JoinRefused, Reply, Token, TopicResult, WriteId};
+use crate::classic::MemberUpdate;
 use crate::config::GroupConfig;
 use crate::error::GroupError;
-use crate::group::MemberUpdate;
+use crate::modern::TopicCatalog;
 use crate::offsets::CommittedOffset;
 
 /// One step's surroundings.
 pub(crate) struct Step<'a> {
     pub(crate) config: &'a GroupConfig,
+    pub(crate) topics: &'a dyn TopicCatalog,
     pub(crate) now_ms: i64,
     pub(crate) writes: &'a mut Writes,
     pub(crate) out: &'a mut Vec<Effect>,
@@ -77,6 +79,8 @@ pub(crate) enum Purpose {
     },
     /// The group goes away.
     Delete { token: Option<Token> },
+    /// The state of a group with member epochs; its [`crate::modern::Ledger`] knows more.
+    State,
 }
 
 /// Who hears about a change of offsets.

@@ -409,7 +409,7 @@ fn members_that_leave() {
 #[test]
 fn commits_that_are_refused() {
     let knows = |known| OffsetCommit {
-        knows_group_id_not_found: known,
+        knows_member_epochs: known,
         ..commit("m", 3, 1)
     };
     let mut shell = Shell::new(config());

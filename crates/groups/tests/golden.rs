@@ -171,8 +171,8 @@ fn groups_live_in_the_partition_where_kafka_looks_for_them() {
 #[test]
 fn other_kinds_of_records_are_named_not_read() {
     assert_eq!(
-        RecordKey::decode(&[0, 3, 9, 9]).unwrap(),
-        RecordKey::Other { kind: 3 }
+        RecordKey::decode(&[0, 17, 9, 9]).unwrap(),
+        RecordKey::Other { kind: 17 }
     );
     let error = RecordKey::decode(&[0xff, 0xff]).unwrap_err();
     assert_eq!(

@@ -189,8 +189,8 @@ fn loaded_members_live_on_and_a_group_above_the_limit_rebalances() {
 fn records_of_other_kinds_and_damaged_ones_do_not_stop_loading() {
     let mut coordinator = GroupCoordinator::new(config());
     assert_eq!(
-        coordinator.apply_record(&[0, 5, 1, 2], None),
-        Ok(Applied::OtherKind(5))
+        coordinator.apply_record(&[0, 17, 1, 2], None),
+        Ok(Applied::OtherKind(17))
     );
     assert!(coordinator.apply_record(&[0, 1, 0], None).is_err());
     let key = RecordKey::Group { group: GROUP }.encode().unwrap();

@@ -7,7 +7,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use common::{GROUP, Shell, commit_to, config, join, leaving, modern_join, protocol};
+use common::{GROUP, Random, Shell, commit_to, config, join, leaving, modern_join, protocol};
 use dlog_groups::codec::{OffsetCommitValue, RecordKey};
 use dlog_groups::{
     GroupConfig, GroupDescription, GroupError, GroupState, JoinGroup, OffsetDelete, PersistError,
@@ -17,27 +17,6 @@ use dlog_groups::{
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 200;
 const TOPICS: [&str; 3] = ["topic", "other", "third"];
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// A client as it sees itself.
 #[derive(Debug, Clone, Default)]

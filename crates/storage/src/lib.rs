@@ -49,8 +49,8 @@ pub use error::{Result, StorageError};
 pub use flush::{FlushObserver, Flusher};
 pub use index::AbortedTransaction;
 pub use log::{
-    Acknowledged, AppendMode, Appended, Clock, Cut, Listener, Log, LogCore, LogEnv, LogEvent,
-    LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport, SliceBytes,
+    Acknowledged, AppendMode, Appended, Clock, Committed, Cut, Listener, Log, LogCore, LogEnv,
+    LogEvent, LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport, SliceBytes,
     TimestampOffset, lock_dir,
 };
-pub use producer_state::{EndMarker, OpenTransaction, ProducerSummary};
+pub use producer_state::{EndMarker, OpenTransaction, ProducerSummary, VerificationGuard};

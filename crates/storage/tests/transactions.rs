@@ -204,7 +204,10 @@ fn small_segments() -> LogConfig {
     }
 }
 
-fn told(log: &Log) -> (i64, Vec<AbortedTransaction>, Vec<(i64, Option<i64>)>) {
+/// Last stable offset, aborted transactions, producers with their open transactions.
+type Told = (i64, Vec<AbortedTransaction>, Vec<(i64, Option<i64>)>);
+
+fn told(log: &Log) -> Told {
     let producers = log.producers();
     let open = producers
         .iter()
@@ -242,4 +245,36 @@ fn a_reopened_log_says_the_same() {
             log.close().unwrap();
         }
     }
+}
+
+#[test]
+fn a_batch_that_the_marker_overtook_is_refused() {
+    let disk = SimDisk::new();
+    let log = open(&disk, LogConfig::default());
+    let first = || batch(A, 0, 1, true);
+    let guard = log.begin_verification(A.0, A.1, 0, false);
+    end(&log, A, false);
+    assert!(matches!(
+        log.append_verified(first(), LEADER, guard),
+        Err(StorageError::InvalidTxnState { .. })
+    ));
+    let guard = log.begin_verification(A.0, A.1, 0, false);
+    assert_eq!(
+        log.append_verified(first(), LEADER, guard)
+            .unwrap()
+            .base_offset,
+        1
+    );
+    let again = log.append_verified(first(), LEADER, guard).unwrap();
+    assert!(
+        again.duplicate,
+        "a retry finds its batch, whatever its guard"
+    );
+    let next = batch(A, 1, 1, true);
+    assert_eq!(
+        log.append_verified(next, LEADER, None).unwrap().base_offset,
+        2
+    );
+    let plain = batch((5, 0), 0, 1, false);
+    assert!(log.append_verified(plain, LEADER, None).is_ok());
 }

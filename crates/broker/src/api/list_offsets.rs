@@ -1,5 +1,7 @@
-//! ListOffsets (key 2): the first, the last, the newest, or the offset at a time.
+//! ListOffsets (key 2): the first, the last, the newest, or the offset at a time. Who reads only what was
+//! committed is told nothing behind the last stable offset (KIP-98).
 
+use dlog_storage::TimestampOffset;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
@@ -10,6 +12,8 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicNam
 use super::{Context, named_once};
 use crate::error::storage_error_code;
 use crate::state::BrokerState;
+
+const READ_COMMITTED: i8 = 1;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -60,6 +64,7 @@ pub async fn handle(ctx: &Context, request: ListOffsetsRequest) -> ListOffsetsRe
 }
 
 fn answer(state: &BrokerState, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let committed_only = request.isolation_level == READ_COMMITTED;
     let topics = request.topics.into_iter().map(|topic| {
         let once = named_once(&topic.partitions, |asked| asked.partition_index);
         let partitions = once.map(|(asked, repeated)| {
@@ -68,7 +73,7 @@ fn answer(state: &BrokerState, version: i16, request: ListOffsetsRequest) -> Lis
             let found = if repeated {
                 Err(ResponseError::InvalidRequest)
             } else {
-                find(state, version, &topic.name, asked)
+                find(state, version, committed_only, &topic.name, asked)
             };
             match found {
                 Ok(found) => slot
@@ -93,6 +98,7 @@ fn answer(state: &BrokerState, version: i16, request: ListOffsetsRequest) -> Lis
 fn find(
     state: &BrokerState,
     version: i16,
+    committed_only: bool,
     topic: &TopicName,
     asked: &ListOffsetsPartition,
 ) -> Result<Found, ResponseError> {
@@ -113,10 +119,23 @@ fn find(
         tracing::warn!(topic = %topic.0, partition = asked.partition_index, %error, "offsets cannot be listed");
         storage_error_code(&error)
     };
+    let end = if committed_only {
+        log.last_stable_offset()
+    } else {
+        log.acknowledged_end()
+    };
+    let found = |found: Option<TimestampOffset>| match found {
+        Some(found) if found.offset < end => Found {
+            timestamp: found.timestamp_ms,
+            offset: found.offset,
+            epoch: found.leader_epoch,
+        },
+        _ => NOTHING,
+    };
     match asked.timestamp {
         LATEST => Ok(Found {
             timestamp: -1,
-            offset: log.acknowledged_end(),
+            offset: end,
             epoch: partition.leader_epoch(),
         }),
         EARLIEST | EARLIEST_LOCAL => {
@@ -127,23 +146,12 @@ fn find(
                 epoch: epoch_at(offset),
             })
         }
-        MAX_TIMESTAMP => Ok(log
-            .max_timestamp()
-            .map_err(storage)?
-            .map_or(NOTHING, |found| Found {
-                timestamp: found.timestamp_ms,
-                offset: found.offset,
-                epoch: found.leader_epoch,
-            })),
+        MAX_TIMESTAMP => log.max_timestamp().map(found).map_err(storage),
         // Nothing is tiered, and nothing will be.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NOTHING),
         timestamp if timestamp >= 0 => {
-            let found = log.offset_for_timestamp(timestamp).map_err(storage)?;
-            Ok(found.map_or(NOTHING, |found| Found {
-                timestamp: found.timestamp_ms,
-                offset: found.offset,
-                epoch: found.leader_epoch,
-            }))
+            let at_time = log.offset_for_timestamp(timestamp);
+            at_time.map(found).map_err(storage)
         }
         _ => Err(ResponseError::UnsupportedVersion),
     }

@@ -24,6 +24,7 @@ pub mod list_partition_reassignments;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod write_txn_markers;
 
 pub mod delete_groups;
 pub mod describe_groups;
@@ -135,6 +136,7 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::ListPartitionReassignments => {
             answer!(ctx, raw, list_partition_reassignments::handle)
         }
+        ApiKey::WriteTxnMarkers => Box::pin(write_txn_markers::handle(ctx, raw)).await,
         ApiKey::DescribeProducers => answer!(ctx, raw, describe_producers::handle),
         ApiKey::DescribeTopicPartitions => answer!(ctx, raw, describe_topic_partitions::handle),
         ApiKey::ListConfigResources => answer!(ctx, raw, list_config_resources::handle),

@@ -153,7 +153,7 @@ async fn commit(
         // Only versions 2 to 4 have it; -1 leaves it to the server.
         retention_ms: (ctx.version <= 4 && request.retention_time_ms >= 0)
             .then_some(request.retention_time_ms),
-        knows_group_id_not_found: ctx.version >= GROUP_ID_NOT_FOUND,
+        knows_member_epochs: ctx.version >= GROUP_ID_NOT_FOUND,
         topics,
     };
     let asked = shard.ask(&ctx.state, |groups, now_ms, token, effects| {

@@ -123,6 +123,9 @@ impl TopicSettings {
     }
 }
 
+/// The server's setting for [`LogConfig::max_producers`].
+pub(crate) const MAX_PRODUCERS: &str = "producer.id.max.per.partition";
+
 /// The settings of a topic's logs.
 pub fn log_config(
     configs: Option<&BTreeMap<String, String>>,
@@ -162,6 +165,10 @@ pub fn log_config(
         min_compaction_lag_ms: values.number("min.compaction.lag.ms", 0),
         max_compaction_lag_ms: values.number("max.compaction.lag.ms", i64::MAX),
         min_cleanable_dirty_ratio: values.fraction("min.cleanable.dirty.ratio", 0.5),
+        max_producers: statics
+            .get(MAX_PRODUCERS)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(LogConfig::default().max_producers),
         ..LogConfig::default()
     }
 }

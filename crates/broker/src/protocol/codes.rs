@@ -68,4 +68,8 @@ error_codes! {
     };
     OffsetForLeaderEpochResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     SyncGroupResponse => |r| [r.error_code];
+    WriteTxnMarkersResponse => |r| {
+        let topics = r.markers.iter().flat_map(|marker| &marker.topics);
+        topics.flat_map(|topic| &topic.partitions).map(|p| p.error_code)
+    };
 }

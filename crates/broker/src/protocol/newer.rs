@@ -15,9 +15,13 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
+use kafka_protocol::messages::write_txn_markers_request::{
+    WritableTxnMarker, WritableTxnMarkerTopic,
+};
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, DeleteGroupsResponse, DescribeLogDirsResponse, GroupId,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProducerId,
+    TopicName, WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -32,6 +36,7 @@ pub const NEWER: &[(ApiKey, i16)] = &[
     (ApiKey::OffsetCommit, 10),
     (ApiKey::OffsetFetch, 10),
     (ApiKey::ApiVersions, 5),
+    (ApiKey::WriteTxnMarkers, 2),
     (ApiKey::DescribeLogDirs, 5),
     (ApiKey::DeleteGroups, 3),
 ];
@@ -88,6 +93,41 @@ pub fn offset_commit_request(
             })?
             .ok_or("topics must not be null")?;
         Ok((request, ids))
+    })
+}
+
+/// Decodes WriteTxnMarkers 2 (KIP-1228): the version of each marker's transaction follows, in their order.
+///
+/// # Errors
+/// [`ProtocolError::Malformed`].
+pub fn write_txn_markers_request(
+    raw: &RawRequest,
+) -> Result<(WriteTxnMarkersRequest, Vec<i8>), ProtocolError> {
+    read(raw, |r| {
+        let mut versions = Vec::new();
+        let markers = r.array(|r| {
+            let mut marker = WritableTxnMarker::default()
+                .with_producer_id(ProducerId(r.take(8)?.get_i64()))
+                .with_producer_epoch(r.take(2)?.get_i16())
+                .with_transaction_result(r.take(1)?.get_u8() != 0);
+            let topics = r.array(|r| {
+                let name = TopicName(r.string()?);
+                let indexes = r.array(|r| Ok(r.take(4)?.get_i32()))?;
+                r.tags()?;
+                let indexes = indexes.ok_or("partitions must not be null")?;
+                Ok(WritableTxnMarkerTopic::default()
+                    .with_name(name)
+                    .with_partition_indexes(indexes))
+            })?;
+            marker.topics = topics.ok_or("topics must not be null")?;
+            marker.coordinator_epoch = r.take(4)?.get_i32();
+            versions.push(r.take(1)?.get_i8());
+            r.tags()?;
+            Ok(marker)
+        })?;
+        let markers = markers.ok_or("markers must not be null")?;
+        let request = WriteTxnMarkersRequest::default().with_markers(markers);
+        Ok((request, versions))
     })
 }
 

@@ -414,6 +414,13 @@ static OWN: &[Own] = &[
         "Producer ids unused for this long are forgotten, in ms."
     ),
     field!(
+        "producer.id.max.per.partition",
+        producer_id_max_per_partition,
+        Integer,
+        UPKEEP,
+        "Most producer ids remembered for one partition, 0 for no limit; the longest silent ones go first."
+    ),
+    field!(
         "log.retention.check.interval.ms",
         retention_check_interval_ms,
         Integer,

@@ -8,17 +8,28 @@
 //! |---|---|---|
 //! | 0, 1 | an offset commit: group, topic, partition | 0–4 |
 //! | 2 | a group of the classic protocol: group | 0–4 |
-//! | 3 and more | KIP-848, share and streams groups | not read here |
+//! | 3, 5 to 8, 16 | a consumer group of the new protocol (KIP-848), its members, its target and current assignment, what its regular expressions matched | 0 |
+//! | 4 | topics of a consumer group: read and removed, written only before Kafka 4.1 | 0 |
+//! | 10 to 15 | share groups (KIP-932) | keys only |
+//! | 17 and more | streams groups | not read here |
 //!
 //! What is written: offset commits as version 4, or 1 when they carry their own expiry time; groups
 //! as version 3. These are the versions that Kafka 4.3 writes.
 
 mod group;
 mod key;
+mod modern;
 mod offset;
 mod subscription;
 
 pub use group::{GroupMetadataValue, StoredMember};
-pub use key::RecordKey;
+pub use key::{RecordKey, kind};
+pub use modern::{
+    ClassicMemberValue, CurrentValue, GroupEpochValue, HeldPartitions, MemberValue, RegexValue,
+    TargetEpochValue, TargetMemberValue, TopicPartitions,
+};
 pub use offset::OffsetCommitValue;
-pub use subscription::{CONSUMER_PROTOCOL_TYPE, subscribed_topics};
+pub use subscription::{
+    CONSUMER_PROTOCOL_TYPE, NamedPartitions, Subscription, assigned_partitions, assignment_of,
+    subscribed_topics,
+};

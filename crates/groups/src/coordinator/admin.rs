@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::api::{Effect, GroupDescription, GroupListing, Reply, Token};
+use crate::classic::Classic;
+use crate::consumer::{ConsumerDescription, ConsumerGroup};
 use crate::error::GroupError;
 use crate::group::{Group, GroupState};
 use crate::step::{OffsetChange, Purpose, Step};
@@ -35,10 +37,30 @@ impl GroupCoordinator {
     /// [`GroupError::GroupIdNotFound`]; before version 6 the client is shown a dead group instead.
     pub fn describe_group(&self, group_id: &str) -> Result<GroupDescription, GroupError> {
         self.check_request(group_id)?;
-        let group = self.groups.get(group_id);
+        let group = self.groups.get(group_id).and_then(Group::classic);
         group
-            .map(Group::description)
+            .map(Classic::description)
             .ok_or(GroupError::GroupIdNotFound)
+    }
+
+    /// ConsumerGroupDescribe for one group. A group that is not there, or is of another kind, is
+    /// [`GroupError::GroupIdNotFound`].
+    pub fn describe_consumer_group(
+        &self,
+        group_id: &str,
+    ) -> Result<ConsumerDescription, GroupError> {
+        self.check_member_request(group_id)?;
+        let group = self.groups.get(group_id).and_then(Group::consumer);
+        group
+            .map(|group: &ConsumerGroup| {
+                group.description(&self.config.consumer.assignors, &*self.topics)
+            })
+            .ok_or(GroupError::GroupIdNotFound)
+    }
+
+    /// Whether there is a group of this name, of whatever kind.
+    pub fn has_group(&self, group_id: &str) -> bool {
+        self.groups.contains_key(group_id)
     }
 
     /// DeleteGroups for one group. Answered with [`Reply::DeleteGroup`], once it is durable.
@@ -54,7 +76,7 @@ impl GroupCoordinator {
                 .groups
                 .get(group_id)
                 .ok_or(GroupError::GroupIdNotFound)?;
-            match group.state {
+            match group.state() {
                 GroupState::Empty => Ok(()),
                 GroupState::Dead => Err(GroupError::GroupIdNotFound),
                 _ => Err(GroupError::NonEmptyGroup),
@@ -98,10 +120,10 @@ impl GroupCoordinator {
             })
             .collect();
         let mut records = offsets::tombstones(group_id, &changes);
-        records.push(group.tombstone());
-        group.state = GroupState::Dead;
+        records.extend(group.begin_delete());
         let mut step = Step {
             config: &self.config,
+            topics: &*self.topics,
             now_ms,
             writes: &mut self.writes,
             out,

@@ -10,9 +10,9 @@ use super::GroupCoordinator;
 
 /// A stored text has an `i16` length; member ids add a dash and a UUID to a client's name.
 const MAX_GROUP_ID_BYTES: usize = i16::MAX as usize;
-const MAX_NAME_BYTES: usize = 32_000;
+pub(super) const MAX_NAME_BYTES: usize = 32_000;
 /// As Kafka: like a topic's name.
-const MAX_INSTANCE_ID_BYTES: usize = 249;
+pub(super) const MAX_INSTANCE_ID_BYTES: usize = 249;
 
 impl GroupCoordinator {
     pub(super) fn check_active(&self) -> Result<(), GroupError> {

@@ -67,17 +67,18 @@ impl GroupCoordinator {
             return;
         };
         // What is on its way to the log is younger than what is looked at here.
-        if group.offset_writes > 0 || group.state == GroupState::Dead {
+        if group.offset_writes > 0 || group.state() == GroupState::Dead {
             return;
         }
         let retention_ms = self.config.offsets_retention_ms;
         let (expired, all) = expired_offsets(group, retention_ms, now_ms);
-        if all && group.state == GroupState::Empty && !group.has_pending_members() {
+        if all && group.is_deserted() {
             self.begin_delete(now_ms, group_id, None, out);
             return;
         }
         let mut step = Step {
             config: &self.config,
+            topics: &*self.topics,
             now_ms,
             writes: &mut self.writes,
             out,
@@ -93,11 +94,17 @@ impl GroupCoordinator {
 
 /// The offsets that have expired, and whether these are all the group has.
 fn expired_offsets(group: &Group, retention_ms: i64, now_ms: i64) -> (Vec<OffsetChange>, bool) {
-    let base = match group.state {
-        _ if group.protocol_type.is_none() => Base::Commit,
-        GroupState::Empty => group.state_since_ms.map_or(Base::Commit, Base::EmptySince),
-        GroupState::Stable if group.knows_subscriptions() => Base::Commit,
-        _ => return (Vec::new(), false),
+    let base = match group.classic() {
+        // The server knows what a group of the new protocol reads, in whatever state it is.
+        None => Base::Commit,
+        Some(classic) => match classic.state {
+            _ if classic.protocol_type.is_none() => Base::Commit,
+            GroupState::Empty => classic
+                .state_since_ms
+                .map_or(Base::Commit, Base::EmptySince),
+            GroupState::Stable if classic.knows_subscriptions() => Base::Commit,
+            _ => return (Vec::new(), false),
+        },
     };
     let is_expired = |offset: &CommittedOffset| match (offset.expire_timestamp_ms(), &base) {
         (Some(expires_ms), _) => now_ms >= expires_ms,

@@ -3,7 +3,7 @@
 use dlog_coordination::Phase;
 
 use crate::api::{Effect, Reply};
-use crate::codec::{GroupMetadataValue, OffsetCommitValue, RecordKey};
+use crate::codec::{GroupMetadataValue, OffsetCommitValue, RecordKey, kind};
 use crate::error::{CodecError, GroupError};
 use crate::group::Group;
 use crate::offsets::CommittedOffset;
@@ -56,12 +56,36 @@ impl GroupCoordinator {
             }
             RecordKey::Group { group: group_id } => {
                 let value = value.map(decode_group).transpose()?;
-                self.restored_group(group_id).restore(value);
+                self.restored_group(group_id).restore_classic(value);
                 self.drop_if_blank(group_id);
+            }
+            RecordKey::OfGroup { kind, group } => {
+                return self.restore_state(group, kind, "", value);
+            }
+            RecordKey::OfPart { kind, group, part } => {
+                return self.restore_state(group, kind, part, value);
             }
             RecordKey::Other { kind } => return Ok(Applied::OtherKind(kind)),
         }
         Ok(Applied::Yes)
+    }
+
+    /// A record of a group with member epochs.
+    fn restore_state(
+        &mut self,
+        group_id: &str,
+        kind: i16,
+        part: &str,
+        value: Option<&[u8]>,
+    ) -> Result<Applied, CodecError> {
+        if !kind::is_of_consumer(kind) {
+            return Ok(Applied::OtherKind(kind));
+        }
+        let settings = self.config.consumer.defaults;
+        let group = self.restored_group(group_id);
+        let restored = group.restore_consumer(kind, part, value, settings);
+        self.drop_if_blank(group_id);
+        restored.map(|()| Applied::Yes)
     }
 
     fn restored_group(&mut self, group_id: &str) -> &mut Group {
@@ -108,7 +132,7 @@ impl GroupCoordinator {
         self.phase = Phase::Active;
         self.sweep
             .schedule(now_ms + self.config.offsets_retention_check_interval_ms.max(1));
-        let with_members = self.groups.values().filter(|group| group.has_members());
+        let with_members = self.groups.values().filter(|group| group.needs_finishing());
         let ids: Vec<_> = with_members.map(|group| group.id.clone()).collect();
         for group_id in ids {
             self.with_group(&group_id, now_ms, out, |group, step| {

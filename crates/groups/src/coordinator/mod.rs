@@ -3,6 +3,7 @@
 
 mod admin;
 mod checks;
+mod consumer;
 mod expiry;
 mod load;
 mod offsets;
@@ -20,6 +21,7 @@ use crate::api::{
 use crate::config::GroupConfig;
 use crate::error::{GroupError, PersistError};
 use crate::group::Group;
+use crate::modern::{NoTopics, TopicCatalog};
 use crate::offsets::Names;
 use crate::step::{Step, Writes};
 
@@ -30,6 +32,7 @@ pub use load::Applied;
 #[derive(Debug)]
 pub struct GroupCoordinator {
     config: GroupConfig,
+    topics: Arc<dyn TopicCatalog>,
     phase: Phase,
     /// Ordered, so that the same inputs give the same effects in the same order.
     groups: BTreeMap<Arc<str>, Group>,
@@ -83,6 +86,7 @@ impl GroupCoordinator {
     pub fn new(config: GroupConfig) -> Self {
         Self {
             config,
+            topics: Arc::new(NoTopics),
             phase: Phase::Loading,
             groups: BTreeMap::new(),
             names: Names::default(),
@@ -100,6 +104,11 @@ impl GroupCoordinator {
     /// Replaces the settings; they apply to what happens from now on.
     pub fn set_config(&mut self, config: GroupConfig) {
         self.config = config;
+    }
+
+    /// The topics are these from now on. Groups look at them when their members are next heard of.
+    pub fn set_topics(&mut self, topics: Arc<dyn TopicCatalog>) {
+        self.topics = topics;
     }
 
     /// How many groups there are.
@@ -252,6 +261,7 @@ impl GroupCoordinator {
     fn step<'a>(&'a mut self, now_ms: i64, out: &'a mut Vec<Effect>) -> Step<'a> {
         Step {
             config: &self.config,
+            topics: &*self.topics,
             now_ms,
             writes: &mut self.writes,
             out,
@@ -270,6 +280,7 @@ impl GroupCoordinator {
         let group = self.groups.get_mut(group_id)?;
         let mut step = Step {
             config: &self.config,
+            topics: &*self.topics,
             now_ms,
             writes: &mut self.writes,
             out,
@@ -282,19 +293,21 @@ impl GroupCoordinator {
         Some(result)
     }
 
-    fn remove_group(&mut self, group_id: &str) {
-        if let Some(group) = self.groups.remove(group_id) {
-            self.deadlines.remove(&(group.filed_deadline_ms, group.id));
-        }
+    fn remove_group(&mut self, group_id: &str) -> Option<Group> {
+        let group = self.groups.remove(group_id)?;
+        self.deadlines
+            .remove(&(group.filed_deadline_ms, group.id.clone()));
+        Some(group)
     }
 }
 
 /// Files the group under its deadline. Postponed deadlines stay filed where they are until the
 /// tick comes: a heartbeat then costs nothing here.
 fn file(deadlines: &mut BTreeSet<(i64, Arc<str>)>, group: &mut Group) {
-    if group.deadline_hint_ms < group.filed_deadline_ms {
+    let hint_ms = group.deadline_hint_ms();
+    if hint_ms < group.filed_deadline_ms {
         deadlines.remove(&(group.filed_deadline_ms, group.id.clone()));
-        deadlines.insert((group.deadline_hint_ms, group.id.clone()));
-        group.filed_deadline_ms = group.deadline_hint_ms;
+        deadlines.insert((hint_ms, group.id.clone()));
+        group.filed_deadline_ms = hint_ms;
     }
 }

@@ -51,7 +51,7 @@ impl GroupCoordinator {
         let group_id: Arc<str> = request.group_id.as_str().into();
         if !self.groups.contains_key(&group_id) {
             if request.generation_id >= 0 {
-                return Err(if request.knows_group_id_not_found {
+                return Err(if request.knows_member_epochs {
                     GroupError::GroupIdNotFound
                 } else {
                     GroupError::IllegalGeneration
@@ -63,7 +63,7 @@ impl GroupCoordinator {
             .groups
             .get_mut(&group_id)
             .ok_or(GroupError::UnknownServerError)?;
-        let admitted = group.check_commit(request, now_ms);
+        let admitted = group.check_commit(request, &*self.topics, now_ms);
         super::file(&mut self.deadlines, group);
         admitted
     }
@@ -145,6 +145,24 @@ impl GroupCoordinator {
         Ok(fetched)
     }
 
+    /// Whether a member may fetch offsets in this epoch (OffsetFetch 9). A group that is not there
+    /// has no members.
+    pub fn check_offset_fetch(
+        &self,
+        group_id: &str,
+        member_id: Option<&str>,
+        member_epoch: i32,
+    ) -> Result<(), GroupError> {
+        self.check_request(group_id)?;
+        let Some(group) = self.groups.get(group_id).and_then(Group::consumer) else {
+            return Ok(());
+        };
+        if member_id.is_none_or(str::is_empty) && member_epoch < 0 {
+            return Ok(());
+        }
+        group.check_fetch(member_id.unwrap_or_default(), member_epoch)
+    }
+
     /// OffsetDelete (KIP-496). Answered with [`Reply::OffsetDelete`], once it is durable.
     pub fn delete_offsets(
         &mut self,
@@ -177,9 +195,9 @@ impl GroupCoordinator {
     ) -> Result<(Vec<TopicResult>, Vec<OffsetChange>), GroupError> {
         self.check_member_request(&request.group_id)?;
         let group = self.groups.get(request.group_id.as_str());
-        let group = group.filter(|group| group.state != GroupState::Dead);
+        let group = group.filter(|group| group.state() != GroupState::Dead);
         let group = group.ok_or(GroupError::GroupIdNotFound)?;
-        if group.state != GroupState::Empty && !group.is_consumer_group() {
+        if group.state() != GroupState::Empty && !group.is_consumer_group() {
             return Err(GroupError::NonEmptyGroup);
         }
         let (mut results, mut changes) = (Vec::new(), Vec::new());

@@ -1,9 +1,10 @@
 //! What happens when a write has ended.
 
 use crate::api::{Effect, Reply, TopicResult, WriteId};
+use crate::classic::Classic;
 use crate::error::{PersistError, ToGroupError};
-use crate::group::GroupState;
-use crate::step::{OffsetChange, OffsetsThen, OpenWrite, Purpose};
+use crate::group::Group;
+use crate::step::{OffsetChange, OffsetsThen, OpenWrite, Purpose, Step};
 
 use super::GroupCoordinator;
 
@@ -30,12 +31,12 @@ impl GroupCoordinator {
                 generation,
                 assignments,
             } => {
-                self.with_group(&group_id, now_ms, out, |group, step| {
+                self.with_classic(&group_id, now_ms, out, |group, step| {
                     group.finish_assignment(write, generation, assignments, result, step);
                 });
             }
             Purpose::ReplaceStatic(replacement) => {
-                self.with_group(&group_id, now_ms, out, |group, step| {
+                self.with_classic(&group_id, now_ms, out, |group, step| {
                     group.finish_replacement(write, *replacement, result, step);
                 });
             }
@@ -45,8 +46,13 @@ impl GroupCoordinator {
                 }
                 self.answer_offsets(now_ms, then, result, out);
             }
+            Purpose::State => {
+                self.with_group(&group_id, now_ms, out, |group, step| {
+                    group.state_written(write, result, step);
+                });
+            }
             Purpose::Delete { token } => {
-                self.finish_delete(write, &group_id, result);
+                self.finish_delete(write, &group_id, result, out);
                 if let Some(token) = token {
                     let reply = Reply::DeleteGroup(result.map_err(ToGroupError::for_offsets));
                     self.step(now_ms, out).reply(token, reply);
@@ -112,13 +118,35 @@ impl GroupCoordinator {
         }
     }
 
-    fn finish_delete(&mut self, write: WriteId, group_id: &str, result: Result<(), PersistError>) {
+    /// What ends here began in a classic group; by now it may be of another kind.
+    fn with_classic(
+        &mut self,
+        group_id: &str,
+        now_ms: i64,
+        out: &mut Vec<Effect>,
+        take: impl FnOnce(&mut Classic, &mut Step<'_>),
+    ) {
+        self.with_group(group_id, now_ms, out, |group, step| {
+            if let Some(classic) = group.classic_mut() {
+                take(classic, step);
+            }
+        });
+    }
+
+    fn finish_delete(
+        &mut self,
+        write: WriteId,
+        group_id: &str,
+        result: Result<(), PersistError>,
+        out: &mut Vec<Effect>,
+    ) {
         if result.is_ok() {
             self.writes.orphan(write, group_id);
-            self.remove_group(group_id);
+            if let Some(group) = self.remove_group(group_id) {
+                group.bury(out);
+            }
         } else if let Some(group) = self.groups.get_mut(group_id) {
-            // As before: not a new state, so the time since when it is empty stays.
-            group.state = GroupState::Empty;
+            Group::keep(group);
         }
     }
 }

@@ -1,362 +1,435 @@
-//! One group of the classic protocol: its members and the book-keeping that every step shares.
-//! The steps themselves are in the sibling modules, one per part of the protocol.
+//! A group, whatever protocol it speaks: its offsets, its kind, and the way of its state to the log.
+//! What depends on the kind is passed on; a group changes its kind here.
 
-mod describe;
-mod join;
-mod leave;
-mod member;
-mod rebalance;
-mod replace;
-mod stored;
-mod sync;
-mod timers;
+mod convert;
+mod restore;
+mod state;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
-use crate::api::{Protocol, Reply, Token, WriteId};
-use crate::codec::{CONSUMER_PROTOCOL_TYPE, subscribed_topics};
-use crate::error::GroupError;
+use crate::api::{
+    Effect, GroupListing, GroupRecord, GroupType, Heartbeat, JoinGroup, JoinRefused, LeavingMember,
+    LeftMember, OffsetCommit, Reply, SyncGroup, Token, WriteId,
+};
+use crate::classic::Classic;
+use crate::codec::{CONSUMER_PROTOCOL_TYPE, kind};
+use crate::consumer::{ConsumerGroup, ConsumerHeartbeat, Ctx, LEAVE_EPOCH, STATIC_LEAVE_EPOCH};
+use crate::error::{GroupError, PersistError, ToGroupError};
+use crate::modern::{Ledger, Refused, StateKey, TopicCatalog};
 use crate::offsets::Offsets;
-use crate::step::Step;
+use crate::step::{Purpose, Step};
 
-use member::Member;
-pub(crate) use member::{MemberId, MemberUpdate};
-use rebalance::JoinPhase;
+pub use state::GroupState;
 
-/// The state of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GroupState {
-    /// No members; offsets may be stored.
-    Empty,
-    /// Waiting for the members to join.
-    PreparingRebalance,
-    /// The members have joined; waiting for the leader's assignment.
-    CompletingRebalance,
-    /// Every member has, or can ask for, its assignment.
-    Stable,
-    /// The group is being deleted, or does not exist.
-    Dead,
-}
-
-impl GroupState {
-    /// Its name on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Empty => "Empty",
-            Self::PreparingRebalance => "PreparingRebalance",
-            Self::CompletingRebalance => "CompletingRebalance",
-            Self::Stable => "Stable",
-            Self::Dead => "Dead",
-        }
-    }
-}
-
-impl fmt::Display for GroupState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
+/// What kind of group it is.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    Classic(Box<Classic>),
+    Consumer(Box<ConsumerGroup>),
 }
 
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) id: Arc<str>,
-    pub(crate) state: GroupState,
-    /// When `state` was entered, Unix ms; unknown for groups stored by old brokers.
-    pub(crate) state_since_ms: Option<i64>,
-    pub(crate) generation: i32,
-    pub(crate) protocol_type: Option<String>,
-    protocol: Option<String>,
-    leader: Option<MemberId>,
-    members: BTreeMap<MemberId, Member>,
-    /// `group.instance.id` → the member that holds it.
-    static_members: BTreeMap<Arc<str>, MemberId>,
-    /// Ids handed out with MEMBER_ID_REQUIRED → when they lapse, Unix ms.
-    pending: BTreeMap<MemberId, i64>,
-    /// Members of this generation whose first sync has not come.
-    pending_sync: BTreeSet<MemberId>,
-    /// How many members offer each protocol.
-    offered: BTreeMap<String, usize>,
-    /// How many members have a join waiting.
-    joins_waiting: usize,
-    /// Present exactly while the state is `PreparingRebalance`.
-    join_phase: Option<JoinPhase>,
-    /// When the members in `pending_sync` are given up, Unix ms.
-    sync_deadline_ms: Option<i64>,
-    /// The leader's assignments of this generation, on their way to the log.
-    assignment_write: Option<WriteId>,
-    /// The latest write of the group's record.
-    latest_write: Option<WriteId>,
-    /// Topics of the members' subscriptions; `None` when they cannot be read.
-    subscribed: Option<BTreeSet<String>>,
-    rebalance_reason: Option<String>,
+    kind: Kind,
     pub(crate) offsets: Offsets,
     /// Open writes of offsets.
     pub(crate) offset_writes: usize,
-    /// No deadline of this group is earlier, Unix ms. It may be too early (heartbeats only
-    /// postpone), then the tick finds nothing and corrects it.
-    pub(crate) deadline_hint_ms: i64,
+    /// The keys whose tombstones are on their way to the log, when the group is being deleted.
+    deleting: Option<Vec<StateKey>>,
+    ledger: Ledger,
     /// The deadline under which the coordinator has filed the group.
     pub(crate) filed_deadline_ms: i64,
 }
 
+/// The parts of a group that a consumer group's step needs side by side.
+macro_rules! consumer_step {
+    ($group:ident, $consumer:ident, $ctx:ident, $step:ident) => {
+        let Kind::Consumer($consumer) = &mut $group.kind else {
+            return Default::default();
+        };
+        let mut $ctx = Ctx {
+            config: &$step.config.consumer,
+            topics: $step.topics,
+            now_ms: $step.now_ms,
+            ledger: &mut $group.ledger,
+        };
+    };
+}
+
 impl Group {
     pub(crate) fn new(id: Arc<str>, now_ms: Option<i64>) -> Self {
+        let kind = Kind::Classic(Box::new(Classic::new(id.clone(), now_ms)));
         Self {
             id,
-            state: GroupState::Empty,
-            state_since_ms: now_ms,
-            generation: 0,
-            protocol_type: None,
-            protocol: None,
-            leader: None,
-            members: BTreeMap::new(),
-            static_members: BTreeMap::new(),
-            pending: BTreeMap::new(),
-            pending_sync: BTreeSet::new(),
-            offered: BTreeMap::new(),
-            joins_waiting: 0,
-            join_phase: None,
-            sync_deadline_ms: None,
-            assignment_write: None,
-            latest_write: None,
-            subscribed: None,
-            rebalance_reason: None,
+            kind,
             offsets: Offsets::default(),
             offset_writes: 0,
-            deadline_hint_ms: i64::MAX,
+            deleting: None,
+            ledger: Ledger::default(),
             filed_deadline_ms: i64::MAX,
         }
     }
 
-    /// Nothing that would have to be remembered: no member ever, no offset, nothing on its way.
+    pub(crate) fn classic(&self) -> Option<&Classic> {
+        match &self.kind {
+            Kind::Classic(classic) => Some(classic),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    pub(crate) fn classic_mut(&mut self) -> Option<&mut Classic> {
+        match &mut self.kind {
+            Kind::Classic(classic) => Some(classic),
+            Kind::Consumer(_) => None,
+        }
+    }
+
+    pub(crate) fn consumer(&self) -> Option<&ConsumerGroup> {
+        match &self.kind {
+            Kind::Consumer(consumer) => Some(consumer),
+            Kind::Classic(_) => None,
+        }
+    }
+
+    pub(crate) fn state(&self) -> GroupState {
+        match &self.kind {
+            _ if self.deleting.is_some() => GroupState::Dead,
+            Kind::Classic(classic) => classic.state,
+            Kind::Consumer(consumer) => consumer.state(),
+        }
+    }
+
+    /// Nothing that would have to be remembered, and nothing on its way.
     pub(crate) fn is_blank(&self) -> bool {
-        self.state == GroupState::Empty
-            && self.generation == 0
-            && self.pending.is_empty()
+        let blank = match &self.kind {
+            Kind::Classic(classic) => classic.is_blank(),
+            Kind::Consumer(consumer) => consumer.is_blank(),
+        };
+        blank
+            && self.deleting.is_none()
             && self.offsets.is_empty()
             && self.offset_writes == 0
+            && self.ledger.is_idle()
     }
 
-    pub(crate) fn has_pending_members(&self) -> bool {
-        !self.pending.is_empty()
+    /// Nobody is in the group, or about to be.
+    pub(crate) fn is_deserted(&self) -> bool {
+        self.state() == GroupState::Empty
+            && self
+                .classic()
+                .is_none_or(|classic| !classic.has_pending_members())
     }
 
-    pub(crate) fn enter(&mut self, state: GroupState, now_ms: i64) {
-        self.state = state;
-        self.state_since_ms = Some(now_ms);
+    pub(crate) fn deadline_hint_ms(&self) -> i64 {
+        match &self.kind {
+            Kind::Classic(classic) => classic.deadline_hint_ms,
+            Kind::Consumer(consumer) => consumer.deadline_hint_ms,
+        }
     }
 
-    /// Makes sure that a tick comes no later than `deadline_ms`.
-    fn arm(&mut self, deadline_ms: i64) {
-        self.deadline_hint_ms = self.deadline_hint_ms.min(deadline_ms);
-    }
-
-    /// The member's session begins anew.
-    fn refresh_session(&mut self, member_id: &str, now_ms: i64) {
-        let Some(member) = self.members.get_mut(member_id) else {
-            return;
-        };
-        let deadline_ms = now_ms + i64::from(member.now.session_timeout_ms);
-        member.session_deadline_ms = deadline_ms;
-        self.arm(deadline_ms);
-    }
-
-    /// Checks that a request comes from a current member: FENCED_INSTANCE_ID when another member
-    /// has taken over the instance id, else UNKNOWN_MEMBER_ID.
-    pub(crate) fn check_member(
-        &self,
-        member_id: &str,
-        instance_id: Option<&str>,
-    ) -> Result<(), GroupError> {
-        if let Some(instance_id) = instance_id {
-            match self.static_members.get(instance_id) {
-                Some(holder) if **holder == *member_id => {}
-                Some(_) => return Err(GroupError::FencedInstanceId),
-                None => return Err(GroupError::UnknownMemberId),
+    /// Tombstones for all that the log may say of the group, apart from offsets. Until they are
+    /// written, or could not be, the group takes nothing in.
+    pub(crate) fn begin_delete(&mut self) -> Vec<GroupRecord> {
+        match &mut self.kind {
+            Kind::Classic(classic) => {
+                classic.state = GroupState::Dead;
+                self.ledger.mark(StateKey::of_group(kind::CLASSIC_GROUP));
+            }
+            Kind::Consumer(consumer) => {
+                let keys = consumer.keys();
+                keys.into_iter().for_each(|key| self.ledger.mark(key));
             }
         }
-        if self.members.contains_key(member_id) {
-            Ok(())
-        } else {
-            Err(GroupError::UnknownMemberId)
+        let (keys, records) = self.ledger.take_records(&self.id, |_| None);
+        self.deleting = Some(keys);
+        records
+    }
+
+    /// The tombstones could not be written, or only some: the group stays, and what the log lacks
+    /// is written with the next change.
+    pub(crate) fn keep(&mut self) {
+        for key in self.deleting.take().into_iter().flatten() {
+            self.ledger.mark(key);
+        }
+        if let Kind::Classic(classic) = &mut self.kind {
+            // Not a new state, so the time since when it is empty stays.
+            classic.state = GroupState::Empty;
         }
     }
 
-    fn is_leader(&self, member_id: &str) -> bool {
-        self.leader.as_deref() == Some(member_id)
-    }
-
-    fn add_member(&mut self, member: Member, protocol_type: &str) {
-        if self.members.is_empty() {
-            self.protocol_type = Some(protocol_type.to_owned());
-        }
-        if let Some(instance_id) = &member.instance_id {
-            self.static_members
-                .insert(instance_id.clone(), member.id.clone());
-        }
-        self.leader.get_or_insert_with(|| member.id.clone());
-        self.count_protocols(&member.now.protocols);
-        self.joins_waiting += usize::from(member.join.is_some());
-        self.pending.remove(&member.id);
-        self.members.insert(member.id.clone(), member);
-    }
-
-    /// Takes the member out of all books and answers with `error` what it waits for.
-    fn remove_member(&mut self, member_id: &str, error: GroupError, step: &mut Step<'_>) {
-        self.fail_waiting(member_id, error, step);
-        let Some(member) = self.members.remove(member_id) else {
+    /// JoinGroup. A consumer group that nobody is in becomes a classic one.
+    pub(crate) fn join(&mut self, request: JoinGroup, token: Token, step: &mut Step<'_>) {
+        if self.deleting.is_some() {
+            let error = GroupError::CoordinatorNotAvailable;
+            step.refuse_join(token, error, &request.member_id);
             return;
-        };
-        self.uncount_protocols(&member.now.protocols);
-        if let Some(instance_id) = &member.instance_id {
-            self.static_members.remove(instance_id);
         }
-        self.pending_sync.remove(member_id);
-        if self.is_leader(member_id) {
-            self.leader = self.members.keys().next().cloned();
+        if self.consumer().is_some_and(ConsumerGroup::is_empty) {
+            self.empty_becomes_classic(step);
         }
-    }
-
-    fn fail_waiting(&mut self, member_id: &str, error: GroupError, step: &mut Step<'_>) {
-        if let Some(token) = self.take_join(member_id) {
-            step.refuse_join(token, error, member_id);
-        }
-        if let Some(token) = self.members.get_mut(member_id).and_then(|m| m.sync.take()) {
-            step.reply(token, Reply::Sync(Err(error)));
-        }
-    }
-
-    fn take_join(&mut self, member_id: &str) -> Option<Token> {
-        let token = self.members.get_mut(member_id)?.join.take()?;
-        self.joins_waiting -= 1;
-        Some(token)
-    }
-
-    /// Lets `token` wait for the rebalance. A join that waited already has been given up by its
-    /// client; it is answered so that nothing stays open.
-    fn wait_for_join(&mut self, member_id: &str, token: Token, step: &mut Step<'_>) {
-        if let Some(given_up) = self.take_join(member_id) {
-            step.refuse_join(given_up, GroupError::RebalanceInProgress, member_id);
-        }
-        if let Some(member) = self.members.get_mut(member_id) {
-            member.join = Some(token);
-            self.joins_waiting += 1;
-        }
-    }
-
-    /// Replaces what the member offers.
-    fn update_member(&mut self, member_id: &str, update: MemberUpdate) -> Option<MemberUpdate> {
-        let member = self.members.get_mut(member_id)?;
-        let before = std::mem::replace(&mut member.now, update);
-        let added = member.now.protocols.clone();
-        self.uncount_protocols(&before.protocols);
-        self.count_protocols(&added);
-        Some(before)
-    }
-
-    fn count_protocols(&mut self, protocols: &[Protocol]) {
-        for protocol in protocols {
-            *self.offered.entry(protocol.name.clone()).or_default() += 1;
-        }
-    }
-
-    fn uncount_protocols(&mut self, protocols: &[Protocol]) {
-        for protocol in protocols {
-            if let Some(count) = self.offered.get_mut(&protocol.name) {
-                *count -= 1;
-                if *count == 0 {
-                    self.offered.remove(&protocol.name);
-                }
+        match &mut self.kind {
+            Kind::Classic(classic) => classic.join(request, token, step),
+            Kind::Consumer(_) => {
+                let outcome = self.classic_join(request, step);
+                self.settle(token, Reply::Join(outcome), step);
             }
         }
     }
 
-    fn offered_by_all(&self, protocol: &str) -> bool {
-        self.offered.get(protocol) == Some(&self.members.len())
-    }
-
-    /// Whether a member with these protocols could be in the group.
-    fn fits(&self, protocol_type: &str, protocols: &[Protocol]) -> bool {
-        if self.members.is_empty() {
-            return !protocol_type.is_empty() && !protocols.is_empty();
-        }
-        self.protocol_type.as_deref() == Some(protocol_type)
-            && protocols
-                .iter()
-                .any(|protocol| self.offered_by_all(&protocol.name))
-    }
-
-    /// The protocol that most members prefer among those that all of them offer. Equal votes go to
-    /// the first name, so that the choice depends on nothing but the members.
-    fn choose_protocol(&self) -> Option<String> {
-        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
-        for member in self.members.values() {
-            let mut names = member
-                .now
-                .protocols
-                .iter()
-                .map(|protocol| protocol.name.as_str());
-            let choice = names.find(|name| self.offered_by_all(name))?;
-            *votes.entry(choice).or_default() += 1;
-        }
-        let best = *votes.values().max()?;
-        votes
-            .into_iter()
-            .find(|&(_, count)| count == best)
-            .map(|(name, _)| name.to_owned())
-    }
-
-    /// The longest time any member may take to join again.
-    fn rebalance_timeout_ms(&self) -> i64 {
-        let timeouts = self
-            .members
-            .values()
-            .map(|member| member.now.rebalance_timeout_ms);
-        timeouts.max().map_or(0, i64::from)
-    }
-
-    pub(crate) fn has_members(&self) -> bool {
-        !self.members.is_empty()
-    }
-
-    pub(crate) fn is_consumer_group(&self) -> bool {
-        self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL_TYPE)
-    }
-
-    /// Reads the members' subscriptions under the protocol chosen.
-    fn read_subscriptions(&mut self) {
-        self.subscribed = None;
-        if !self.is_consumer_group() {
-            return;
-        }
-        let mut topics = BTreeSet::new();
-        if !self.members.is_empty() {
-            let Some(protocol) = &self.protocol else {
-                return;
-            };
-            for member in self.members.values() {
-                let metadata = member.metadata(protocol);
-                let Ok(names) = subscribed_topics(&metadata) else {
-                    return;
+    fn classic_join(
+        &mut self,
+        request: JoinGroup,
+        step: &Step<'_>,
+    ) -> Result<crate::api::Joined, JoinRefused> {
+        match &mut self.kind {
+            Kind::Consumer(consumer) => {
+                let mut ctx = Ctx {
+                    config: &step.config.consumer,
+                    topics: step.topics,
+                    now_ms: step.now_ms,
+                    ledger: &mut self.ledger,
                 };
-                topics.extend(names.into_iter().map(str::to_owned));
+                consumer.classic_join(request, &mut ctx)
+            }
+            Kind::Classic(_) => Err(JoinRefused {
+                error: GroupError::UnknownServerError,
+                member_id: request.member_id,
+            }),
+        }
+    }
+
+    pub(crate) fn sync(&mut self, request: SyncGroup, token: Token, step: &mut Step<'_>) {
+        match &mut self.kind {
+            Kind::Classic(classic) => classic.sync(request, token, step),
+            Kind::Consumer(consumer) => {
+                let ctx = Ctx {
+                    config: &step.config.consumer,
+                    topics: step.topics,
+                    now_ms: step.now_ms,
+                    ledger: &mut self.ledger,
+                };
+                let outcome = consumer.classic_sync(&request, &ctx);
+                self.settle(token, Reply::Sync(outcome), step);
             }
         }
-        self.subscribed = Some(topics);
     }
 
-    /// Whether the members read the topic. A consumer group whose subscriptions cannot be read
-    /// counts as subscribed to everything; other kinds of groups to nothing.
-    pub(crate) fn is_subscribed(&self, topic: &str) -> bool {
-        match &self.subscribed {
-            Some(topics) => topics.contains(topic),
-            None => self.is_consumer_group(),
+    pub(crate) fn heartbeat(&mut self, request: &Heartbeat, now_ms: i64) -> Result<(), GroupError> {
+        match &mut self.kind {
+            Kind::Classic(classic) => classic.heartbeat(request, now_ms),
+            Kind::Consumer(consumer) => consumer.classic_heartbeat(request, now_ms),
         }
     }
 
-    pub(crate) fn knows_subscriptions(&self) -> bool {
-        self.is_consumer_group() && self.subscribed.is_some()
+    pub(crate) fn leave(
+        &mut self,
+        leaving: Vec<LeavingMember>,
+        step: &mut Step<'_>,
+    ) -> Result<Vec<LeftMember>, GroupError> {
+        if let Kind::Classic(classic) = &mut self.kind {
+            return classic.leave(leaving, step);
+        }
+        let left = self.consumer_leave(leaving, step);
+        if left.iter().any(|member| member.error.is_none()) {
+            self.departed(step);
+        }
+        self.flush(step);
+        Ok(left)
+    }
+
+    fn consumer_leave(&mut self, leaving: Vec<LeavingMember>, step: &Step<'_>) -> Vec<LeftMember> {
+        consumer_step!(self, consumer, ctx, step);
+        consumer.classic_leave(leaving, &mut ctx)
+    }
+
+    /// ConsumerGroupHeartbeat. A classic group becomes a consumer group when that can be.
+    pub(crate) fn beat(&mut self, request: &ConsumerHeartbeat, token: Token, step: &mut Step<'_>) {
+        let outcome = if self.deleting.is_some() {
+            Err(GroupError::CoordinatorNotAvailable.into())
+        } else {
+            self.try_beat(request, step)
+        };
+        self.settle(token, Reply::ConsumerHeartbeat(outcome), step);
+    }
+
+    fn try_beat(
+        &mut self,
+        request: &ConsumerHeartbeat,
+        step: &mut Step<'_>,
+    ) -> Result<crate::consumer::ConsumerBeat, Refused> {
+        if request.member_epoch == crate::consumer::JOIN_EPOCH {
+            self.become_consumer(request, step)?;
+        }
+        let Kind::Consumer(consumer) = &mut self.kind else {
+            let message = format!("Group {} is not a consumer group.", self.id);
+            return Err(Refused::new(GroupError::GroupIdNotFound, message));
+        };
+        let mut ctx = Ctx {
+            config: &step.config.consumer,
+            topics: step.topics,
+            now_ms: step.now_ms,
+            ledger: &mut self.ledger,
+        };
+        if !matches!(request.member_epoch, LEAVE_EPOCH | STATIC_LEAVE_EPOCH) {
+            return consumer.beat(request, &mut ctx);
+        }
+        let (beat, is_gone) = consumer.leave(request, &mut ctx)?;
+        if is_gone {
+            self.departed(step);
+        }
+        Ok(beat)
+    }
+
+    pub(crate) fn tick(&mut self, step: &mut Step<'_>) {
+        if let Kind::Classic(classic) = &mut self.kind {
+            classic.tick(step);
+        } else if self.consumer_tick(step) {
+            self.departed(step);
+        }
+        self.flush(step);
+    }
+
+    fn consumer_tick(&mut self, step: &Step<'_>) -> bool {
+        consumer_step!(self, consumer, ctx, step);
+        consumer.tick(&mut ctx)
+    }
+
+    /// Whether the sender may commit.
+    pub(crate) fn check_commit(
+        &mut self,
+        request: &OffsetCommit,
+        topics: &dyn TopicCatalog,
+        now_ms: i64,
+    ) -> Result<(), GroupError> {
+        if self.deleting.is_some() {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        match &mut self.kind {
+            Kind::Classic(classic) => classic.check_commit(request, now_ms),
+            Kind::Consumer(consumer) => consumer.check_commit(request, topics),
+        }
+    }
+
+    pub(crate) fn listing(&self) -> GroupListing {
+        let (protocol_type, group_type) = match &self.kind {
+            Kind::Classic(classic) => (
+                classic.protocol_type.clone().unwrap_or_default(),
+                GroupType::Classic,
+            ),
+            Kind::Consumer(_) => (CONSUMER_PROTOCOL_TYPE.to_owned(), GroupType::Consumer),
+        };
+        GroupListing {
+            group_id: self.id.clone(),
+            protocol_type,
+            state: self.state(),
+            group_type,
+        }
+    }
+
+    /// Whether its members read the topic.
+    pub(crate) fn is_subscribed(&self, topic: &str) -> bool {
+        match &self.kind {
+            Kind::Classic(classic) => classic.is_subscribed(topic),
+            Kind::Consumer(consumer) => consumer.is_subscribed(topic),
+        }
+    }
+
+    /// Whether the server knows what its members read.
+    pub(crate) fn is_consumer_group(&self) -> bool {
+        match &self.kind {
+            Kind::Classic(classic) => classic.is_consumer_group(),
+            Kind::Consumer(_) => true,
+        }
+    }
+
+    /// This broker no longer answers for the group.
+    pub(crate) fn resign(&mut self, step: &mut Step<'_>) {
+        if let Kind::Classic(classic) = &mut self.kind {
+            classic.resign(step);
+        }
+        for (token, reply) in self.ledger.abandon() {
+            let reply = failed(reply, GroupError::NotCoordinator);
+            step.reply(token, reply);
+        }
+    }
+
+    /// The group is gone from the log; whoever still waits hears what would have been.
+    pub(crate) fn bury(mut self, out: &mut Vec<Effect>) {
+        for (token, reply) in self.ledger.abandon() {
+            out.push(Effect::Reply { token, reply });
+        }
+    }
+
+    /// Writes what has changed, and answers when that and all before it is in the log.
+    fn settle(&mut self, token: Token, reply: Reply, step: &mut Step<'_>) {
+        self.flush(step);
+        let at_once = match &reply {
+            Reply::Join(outcome) => outcome.is_err(),
+            Reply::Sync(outcome) => outcome.is_err(),
+            Reply::ConsumerHeartbeat(outcome) => outcome.is_err(),
+            _ => false,
+        };
+        if at_once {
+            step.reply(token, reply);
+        } else if let Some(reply) = self.ledger.hold(token, reply) {
+            step.reply(token, reply);
+        }
+    }
+
+    /// Writes the records of all marked keys.
+    fn flush(&mut self, step: &mut Step<'_>) {
+        if self.ledger.is_clean() || self.deleting.is_some() {
+            return;
+        }
+        // A record made now would take back the assignment that is on its way to the log.
+        let assigns = self.classic().is_some_and(Classic::is_storing_assignment);
+        let later = assigns && self.ledger.unmark(&StateKey::of_group(kind::CLASSIC_GROUP));
+        if !self.ledger.is_clean() {
+            self.write_marked(step);
+        }
+        if later {
+            self.ledger.mark(StateKey::of_group(kind::CLASSIC_GROUP));
+        }
+    }
+
+    fn write_marked(&mut self, step: &mut Step<'_>) {
+        let state = &self.kind;
+        let (keys, records) = self.ledger.take_records(&self.id, |key| match state {
+            Kind::Classic(classic) if key.kind == kind::CLASSIC_GROUP => classic.value(),
+            Kind::Classic(_) => None,
+            Kind::Consumer(consumer) => consumer.value_of(key),
+        });
+        let write = step.persist(&self.id, records, Purpose::State);
+        self.ledger.wrote(write, keys);
+    }
+
+    /// A write of the group's state has ended.
+    pub(crate) fn state_written(
+        &mut self,
+        write: WriteId,
+        result: Result<(), PersistError>,
+        step: &mut Step<'_>,
+    ) {
+        for (token, reply, error) in self.ledger.ended(write, result) {
+            let reply = match error {
+                Some(error) => failed(reply, error.for_group()),
+                None => reply,
+            };
+            step.reply(token, reply);
+        }
+    }
+}
+
+/// The same answer with an error in its place.
+fn failed(reply: Reply, error: GroupError) -> Reply {
+    match reply {
+        Reply::Join(Ok(joined)) => Reply::Join(Err(JoinRefused {
+            error,
+            member_id: joined.member_id,
+        })),
+        Reply::Sync(_) => Reply::Sync(Err(error)),
+        Reply::ConsumerHeartbeat(_) => Reply::ConsumerHeartbeat(Err(error.into())),
+        other => other,
     }
 }

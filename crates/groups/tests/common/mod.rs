@@ -1,6 +1,8 @@
 //! A shell for tests: it keeps the time, the log and the answers.
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
+pub mod consumer;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -18,6 +20,27 @@ pub fn config() -> GroupConfig {
     GroupConfig {
         initial_rebalance_delay_ms: 0,
         ..GroupConfig::default()
+    }
+}
+
+/// SplitMix64.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
     }
 }
 
@@ -429,7 +452,7 @@ pub fn commit_to(topic: &str, member: &str, generation: i32, offset: i64) -> Off
         group_instance_id: None,
         generation_id: generation,
         retention_ms: None,
-        knows_group_id_not_found: true,
+        knows_member_epochs: true,
         topics: vec![CommitTopic {
             topic: topic.to_owned(),
             topic_id: Uuid::nil(),

@@ -173,12 +173,17 @@ impl SegmentIndex {
         self.offset_entry(after.checked_sub(1)?)
     }
 
-    /// Offset of the entry that points exactly at `position`.
-    pub(crate) fn offset_at(&self, position: u64) -> Option<i64> {
+    /// The first entry at `position` or behind it.
+    pub(crate) fn entry_from_position(&self, position: u64) -> Option<OffsetEntry> {
         let first = self
             .offsets
             .partition_point(|i| Some(self.offset_entry(i)?.position < position))?;
         self.offset_entry(first)
+    }
+
+    /// Offset of the entry that points exactly at `position`.
+    pub(crate) fn offset_at(&self, position: u64) -> Option<i64> {
+        self.entry_from_position(position)
             .filter(|entry| entry.position == position)
             .map(|entry| entry.offset)
     }

@@ -1,12 +1,12 @@
 //! Appending: one short critical section that assigns offsets, writes once, and publishes.
 
-use std::cell::Cell;
 use std::io::IoSlice;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
+use super::outgoing::{Outgoing, followed, split_batches};
 use super::read::containing;
 use super::transactions::mark_of;
 use super::zeros::{ZEROS, zeros_ahead};
@@ -16,9 +16,6 @@ use crate::error::{Result, StorageError};
 use crate::flush::Work;
 use crate::index::{AbortedTransaction, OFFSET_ENTRY_BYTES};
 use crate::producer_state::{Completed, Place, Verdict};
-use crate::record::control::EndTxnMarker;
-use crate::record::{BATCH_HEADER_BYTES, Batch, BatchHeader, RecordError, TimestampType};
-use crate::replay;
 use crate::segment::{IndexPace, Segment};
 
 /// Who says which offsets the batches get.
@@ -53,113 +50,6 @@ pub struct Appended {
     pub log_start_offset: i64,
 }
 
-/// One frame on its way to the file.
-pub(super) struct Outgoing {
-    /// Header of a v2 batch as it will be written; `None` for a v1 message.
-    header: Option<BatchHeader>,
-    head: [u8; BATCH_HEADER_BYTES],
-    /// The whole frame as it came; of a batch only what follows the header is written from here.
-    bytes: Bytes,
-    base_offset: i64,
-    last_offset: i64,
-    max_timestamp_ms: i64,
-    /// What a control batch says of a transaction.
-    marker: Option<EndTxnMarker>,
-    /// Where it was written.
-    place: Cell<Place>,
-}
-
-impl Outgoing {
-    fn of_batch(batch: &Batch) -> Self {
-        let header = *batch.header();
-        Self {
-            marker: replay::end_marker(batch),
-            place: Cell::default(),
-            header: Some(header),
-            head: [0; BATCH_HEADER_BYTES],
-            bytes: batch.bytes().clone(),
-            base_offset: header.base_offset,
-            last_offset: header.last_offset(),
-            max_timestamp_ms: header.max_timestamp,
-        }
-    }
-
-    /// A v1 message.
-    pub(super) fn of_message(bytes: Bytes, timestamp_ms: i64) -> Self {
-        Self {
-            marker: None,
-            place: Cell::default(),
-            header: None,
-            head: [0; BATCH_HEADER_BYTES],
-            bytes,
-            base_offset: 0,
-            last_offset: 0,
-            max_timestamp_ms: timestamp_ms,
-        }
-    }
-
-    fn len(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn format(&self) -> Format {
-        if self.header.is_some() {
-            Format::V2
-        } else {
-            Format::V1
-        }
-    }
-
-    /// Gives the frame its place; the record bytes stay as they are.
-    fn assign(&mut self, base_offset: i64, mode: AppendMode) {
-        if let (
-            Some(header),
-            AppendMode::Leader {
-                leader_epoch,
-                log_append_time,
-            },
-        ) = (&mut self.header, mode)
-        {
-            header.base_offset = base_offset;
-            header.partition_leader_epoch = leader_epoch;
-            if let Some(now_ms) = log_append_time {
-                header.set_timestamp_type(TimestampType::LogAppendTime);
-                header.max_timestamp = now_ms;
-                self.max_timestamp_ms = now_ms;
-            }
-        }
-        self.base_offset = base_offset;
-        self.last_offset = self
-            .header
-            .map_or(base_offset, |header| header.last_offset());
-        let Some(header) = &mut self.header else {
-            return;
-        };
-        header.write(&mut self.head);
-        if matches!(
-            mode,
-            AppendMode::Leader {
-                log_append_time: Some(_),
-                ..
-            }
-        ) {
-            // Attributes and timestamps lie under the checksum (bytes 21 on).
-            let crc = crc32c::crc32c(&self.head[21..]);
-            header.crc = crc32c::crc32c_append(crc, &self.bytes[BATCH_HEADER_BYTES..]);
-            header.write(&mut self.head);
-        }
-    }
-
-    fn push_slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
-        if self.header.is_some() {
-            slices.push(IoSlice::new(&self.head));
-            slices.push(IoSlice::new(&self.bytes[BATCH_HEADER_BYTES..]));
-        } else {
-            slices.push(IoSlice::new(&self.bytes));
-        }
-    }
-}
-
 /// Where an append began that takes more than one write.
 struct Begun {
     segments: Arc<Vec<Arc<Segment>>>,
@@ -178,10 +68,15 @@ impl LogCore {
     /// [`StorageError::Offline`] or [`StorageError::Closed`].
     pub fn append_batches(&self, bytes: Bytes, mode: AppendMode) -> Result<Appended> {
         let appended = self.append_frames(split_batches(bytes)?, mode, |_| Ok(()))?;
+        self.flush_if_waited_for();
+        Ok(appended)
+    }
+
+    /// Under `always` whoever appended waits for a flush.
+    pub(super) fn flush_if_waited_for(&self) {
         if self.config.load().flush == FlushPolicy::Always {
             self.request_flush();
         }
-        Ok(appended)
     }
 
     /// Appends frames; `allowed` is asked under the writer's lock.
@@ -552,39 +447,4 @@ impl LogCore {
         }
         self.tell(LogEvent::AcknowledgedEnd(last_offset + 1));
     }
-}
-
-pub(super) fn split_batches(mut bytes: Bytes) -> Result<Vec<Outgoing>> {
-    let mut frames = Vec::with_capacity(1);
-    while !bytes.is_empty() {
-        match Batch::split_first(&mut bytes)? {
-            Some(batch) => frames.push(Outgoing::of_batch(&batch)),
-            None => return Err(cut_short(bytes.len()).into()),
-        }
-    }
-    if frames.is_empty() {
-        return Err(cut_short(0).into());
-    }
-    Ok(frames)
-}
-
-fn cut_short(available: usize) -> RecordError {
-    RecordError::Truncated {
-        what: "a whole batch",
-        needed: BATCH_HEADER_BYTES.max(available + 1),
-        available,
-    }
-}
-
-/// The leader's offset. Only compaction leaves holes: recovery would take any other for damage and
-/// cut what was acknowledged behind it.
-fn followed(frame: &Outgoing, next: i64, holes_allowed: bool) -> Result<i64> {
-    if frame.base_offset == next || (holes_allowed && frame.base_offset > next) {
-        return Ok(frame.base_offset);
-    }
-    Err(StorageError::OffsetOutOfRange {
-        requested: frame.base_offset,
-        start: next,
-        end: next,
-    })
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::append::Outgoing;
+use super::outgoing::Outgoing;
 use super::{AppendMode, Appended, LogCore};
 use crate::config::Format;
 use crate::error::Result;
@@ -91,7 +91,7 @@ impl LogCore {
                 record.headers,
             )?;
         }
-        let frames = super::append::split_batches(builder.build()?)?;
+        let frames = super::outgoing::split_batches(builder.build()?)?;
         Ok(frames
             .into_iter()
             .next()

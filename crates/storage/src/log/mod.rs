@@ -15,6 +15,7 @@ mod append;
 mod compact;
 mod embedded;
 mod open;
+mod outgoing;
 mod read;
 mod sync;
 mod transactions;
@@ -36,6 +37,7 @@ pub use append::{AppendMode, Appended};
 pub use embedded::NewRecord;
 pub use open::{Cut, RecoveryReport};
 pub use read::{LogSlice, ReadLimit, Records, SliceBytes, TimestampOffset};
+pub use transactions::Committed;
 pub use trim::RetentionReport;
 
 use crate::checkpoint::Checkpoint;
@@ -390,6 +392,11 @@ impl LogCore {
     /// The producers with idempotence state, by id.
     pub fn producers(&self) -> Vec<ProducerSummary> {
         self.writer.lock().producers.summaries()
+    }
+
+    /// Number of producers with idempotence state.
+    pub fn producer_count(&self) -> usize {
+        self.writer.lock().producers.len()
     }
 
     /// Forgets producers that have not written since `before_ms` (Unix ms); returns how many.

@@ -127,28 +127,36 @@ impl LogCore {
     /// [`StorageError::OffsetOutOfRange`] before the log start or behind the log end, an I/O error,
     /// or [`StorageError::Damaged`].
     pub fn read_range(&self, from: i64, max_bytes: usize, limit: ReadLimit) -> Result<LogSlice> {
-        self.while_untrimmed(|segments| {
-            let end = self.check_range(from)?;
-            let limit = match limit {
-                ReadLimit::Stable => self.stable_mark(),
-                ReadLimit::Acknowledged => self.acknowledged_mark(),
-                ReadLimit::End => end,
-            };
-            if from >= limit.offset {
-                return Ok(LogSlice::empty(from));
-            }
-            let Some((segment, frame)) = self.frame_at(segments, from)? else {
-                return Ok(LogSlice::empty(from));
-            };
-            let visible = visible_bytes(segment, limit);
-            if frame.end() > visible {
-                return Ok(LogSlice::empty(from));
-            }
-            match segment.format() {
-                Format::V2 => file_slice(segment, &frame, visible, max_bytes),
-                Format::V1 => converted_slice(segment, &frame, visible, max_bytes),
-            }
-        })
+        self.while_untrimmed(|segments| self.range_in(segments, from, max_bytes, limit))
+    }
+
+    pub(super) fn range_in(
+        &self,
+        segments: &[Arc<Segment>],
+        from: i64,
+        max_bytes: usize,
+        limit: ReadLimit,
+    ) -> Result<LogSlice> {
+        let end = self.check_range(from)?;
+        let limit = match limit {
+            ReadLimit::Stable => self.stable_mark(),
+            ReadLimit::Acknowledged => self.acknowledged_mark(),
+            ReadLimit::End => end,
+        };
+        if from >= limit.offset {
+            return Ok(LogSlice::empty(from));
+        }
+        let Some((segment, frame)) = self.frame_at(segments, from)? else {
+            return Ok(LogSlice::empty(from));
+        };
+        let visible = visible_bytes(segment, limit);
+        if frame.end() > visible {
+            return Ok(LogSlice::empty(from));
+        }
+        match segment.format() {
+            Format::V2 => file_slice(segment, &frame, visible, max_bytes),
+            Format::V1 => converted_slice(segment, &frame, visible, max_bytes),
+        }
     }
 
     /// Runs a read on the segments as they are; again when it failed because a trim took them away

@@ -6,13 +6,15 @@
 
 use std::sync::Arc;
 
-use super::append::split_batches;
-use super::read::containing;
+use bytes::Bytes;
+
+use super::outgoing::split_batches;
+use super::read::{LogSlice, ReadLimit, SliceBytes, containing};
 use super::{AppendMode, Appended, LogCore, Mark, Marks};
 use crate::config::FlushPolicy;
 use crate::error::Result;
 use crate::index::AbortedTransaction;
-use crate::producer_state::{Completed, EndMarker, Open, OpenTransaction};
+use crate::producer_state::{Completed, EndMarker, Open, OpenTransaction, VerificationGuard};
 use crate::record::control::EndTxnMarker;
 use crate::replay;
 use crate::segment::Segment;
@@ -101,25 +103,28 @@ impl LogCore {
     /// An I/O error or [`crate::StorageError::Damaged`], when an index has to be made anew and the log
     /// cannot be read.
     pub fn aborted_transactions(&self, from: i64, to: i64) -> Result<Vec<AbortedTransaction>> {
+        self.while_untrimmed(|segments| aborted_in(segments, from, to))
+    }
+
+    /// As [`LogCore::read_range`] up to the last stable offset, with the transactions that were aborted
+    /// and may have records in what was read.
+    ///
+    /// # Errors
+    /// As [`LogCore::read_range`] and [`LogCore::aborted_transactions`].
+    pub fn read_committed(&self, from: i64, max_bytes: usize) -> Result<Committed> {
         self.while_untrimmed(|segments| {
-            let mut found = Vec::new();
+            let records = self.range_in(segments, from, max_bytes, ReadLimit::Stable)?;
             let at = containing(segments, from);
-            for (i, segment) in segments.iter().enumerate().skip(at) {
-                let before = found.len();
-                let is_last = match segment.collect_aborted(from, to, &mut found) {
-                    Some(is_last) => is_last,
-                    None => {
-                        found.truncate(before);
-                        rebuild_aborted(segments, i)?;
-                        let again = segment.collect_aborted(from, to, &mut found);
-                        again.unwrap_or(false)
-                    }
-                };
-                if is_last {
-                    break;
-                }
+            let is_any = segments[at..]
+                .iter()
+                .any(|segment| segment.aborted_facts().entries > 0);
+            if records.is_empty() || !is_any {
+                let aborted = Vec::new();
+                return Ok(Committed { records, aborted });
             }
-            Ok(found)
+            let to = end_of(segments, &records)?.unwrap_or_else(|| self.last_stable_offset());
+            let aborted = aborted_in(segments, from, to)?;
+            Ok(Committed { records, aborted })
         })
     }
 
@@ -148,9 +153,49 @@ impl LogCore {
         let appended = self.append_frames(split_batches(bytes)?, mode, |writer| {
             writer.producers.check_marker(&marker)
         })?;
-        if self.config.load().flush == FlushPolicy::Always {
-            self.request_flush();
-        }
+        self.flush_if_waited_for();
+        Ok(appended)
+    }
+
+    /// Takes the right to append the first batch of a transaction here, before the coordinator is asked
+    /// whether this partition is part of it (KIP-890); `None` when the transaction is open already and
+    /// nobody need be asked. The guard goes to [`LogCore::append_verified`] with the batch. An end marker
+    /// that is appended meanwhile takes the right away.
+    ///
+    /// `first_sequence` is that of the batch: while it is not appended, no later one is. `epoch_bumps`
+    /// says that the producer gets a new epoch with every transaction (transactions v2).
+    pub fn begin_verification(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        first_sequence: i32,
+        epoch_bumps: bool,
+    ) -> Option<VerificationGuard> {
+        let mut writer = self.writer.lock();
+        let producers = &mut writer.producers;
+        producers.begin_verification(producer_id, producer_epoch, first_sequence, epoch_bumps)
+    }
+
+    /// As [`LogCore::append_batches`] as the leader; a transactional batch is taken only when its
+    /// transaction is open here, or when `guard` is still its producer's (see
+    /// [`LogCore::begin_verification`]).
+    ///
+    /// # Errors
+    /// As [`LogCore::append_batches`]; [`crate::StorageError::InvalidTxnState`] for a batch that is part
+    /// of no ongoing transaction.
+    pub fn append_verified(
+        &self,
+        bytes: Bytes,
+        mode: AppendMode,
+        guard: Option<VerificationGuard>,
+    ) -> Result<Appended> {
+        let frames = split_batches(bytes)?;
+        let headers: Vec<_> = frames.iter().filter_map(|frame| frame.header).collect();
+        let appended = self.append_frames(frames, mode, |writer| {
+            let mut headers = headers.iter();
+            headers.try_for_each(|header| writer.producers.check_verified(header, guard))
+        })?;
+        self.flush_if_waited_for();
         Ok(appended)
     }
 
@@ -164,6 +209,49 @@ impl LogCore {
     pub fn oldest_open_transaction_ms(&self) -> Option<i64> {
         self.writer.lock().producers.oldest_open_ms()
     }
+}
+
+/// What a reader of committed records gets.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Records up to the last stable offset, those of aborted transactions among them.
+    pub records: LogSlice,
+    /// The transactions whose records are to be left out.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+/// An offset that nothing in a slice reaches; `None` when only the last stable offset bounds it. What
+/// lies a little behind the slice may be below it.
+fn end_of(segments: &[Arc<Segment>], slice: &LogSlice) -> Result<Option<i64>> {
+    let SliceBytes::File { position, len, .. } = &slice.bytes else {
+        return Ok(None);
+    };
+    let at = containing(segments, slice.base_offset);
+    match segments[at].offset_behind(position + *len as u64)? {
+        Some(offset) => Ok(Some(offset)),
+        None => Ok(segments.get(at + 1).map(|next| next.base_offset())),
+    }
+}
+
+fn aborted_in(segments: &[Arc<Segment>], from: i64, to: i64) -> Result<Vec<AbortedTransaction>> {
+    let mut found = Vec::new();
+    let at = containing(segments, from);
+    for (i, segment) in segments.iter().enumerate().skip(at) {
+        let before = found.len();
+        let is_last = match segment.collect_aborted(from, to, &mut found) {
+            Some(is_last) => is_last,
+            None => {
+                found.truncate(before);
+                rebuild_aborted(segments, i)?;
+                let again = segment.collect_aborted(from, to, &mut found);
+                again.unwrap_or(false)
+            }
+        };
+        if is_last {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// Makes the index of aborted transactions of a sealed segment anew, and writes it. Reads the log from

@@ -12,9 +12,12 @@
 mod entry;
 mod open;
 mod snapshot;
+mod verify;
 
 pub(crate) use open::{Open, Place};
 pub(crate) use snapshot::{AbortedFacts, Snapshot, decode, encode};
+
+pub use verify::VerificationGuard;
 
 use std::collections::HashMap;
 
@@ -24,6 +27,7 @@ use crate::record::BatchHeader;
 use crate::record::control::EndTxnMarker;
 use entry::{ProducerState, SentBatch};
 use open::OpenTransactions;
+use verify::Verifications;
 
 /// Batches remembered per producer: a client has at most five requests in flight.
 pub const WINDOW: usize = 5;
@@ -102,6 +106,7 @@ pub(crate) struct Completed {
 pub(crate) struct ProducerStates {
     by_id: HashMap<i64, ProducerState>,
     open: OpenTransactions,
+    verifying: Verifications,
     /// Number of producers at which eviction is worth another look.
     evict_above: usize,
 }
@@ -109,6 +114,10 @@ pub(crate) struct ProducerStates {
 impl ProducerStates {
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
     }
 
     /// Judges a batch of records before it is appended.
@@ -119,6 +128,7 @@ impl ProducerStates {
         let producer_id = header.producer_id;
         let Some(state) = self.by_id.get(&producer_id) else {
             // Its state may have been forgotten: any sequence is taken.
+            self.check_verifying(header, true)?;
             return Ok(Verdict::Append);
         };
         if header.producer_epoch < state.epoch() {
@@ -140,6 +150,7 @@ impl ProducerStates {
             // After -1, which stands for no batch under this epoch, comes 0.
             expected = next_sequence(state.last_sequence());
         }
+        self.check_verifying(header, state.last_sequence() < 0)?;
         if header.base_sequence != expected {
             return Err(StorageError::OutOfOrderSequence {
                 producer_id,
@@ -157,6 +168,67 @@ impl ProducerStates {
             }),
             _ => Ok(Verdict::Append),
         }
+    }
+
+    /// While the coordinator is asked about the first batches of a transaction, no later one passes
+    /// them; the first of a new epoch has sequence 0, also where the producer is forgotten.
+    fn check_verifying(&self, header: &BatchHeader, is_first: bool) -> Result<()> {
+        let Some(verifying) = self.verifying.get(header.producer_id) else {
+            return Ok(());
+        };
+        let (got, lowest) = (header.base_sequence, verifying.lowest_sequence);
+        let expected = match verifying.epoch_bumps && is_first {
+            true if got != 0 => 0,
+            _ if got > lowest => lowest,
+            _ => return Ok(()),
+        };
+        Err(StorageError::OutOfOrderSequence {
+            producer_id: header.producer_id,
+            got,
+            expected,
+        })
+    }
+
+    /// Judges whether a batch belongs to a transaction that is open here, or that the coordinator
+    /// vouched for while nothing ended it.
+    pub(crate) fn check_verified(
+        &self,
+        header: &BatchHeader,
+        guard: Option<VerificationGuard>,
+    ) -> Result<()> {
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        let is_known = !header.is_transactional()
+            || header.is_control()
+            || self.is_open_under(producer_id, epoch)
+            || self.verifying.holds(producer_id, guard);
+        if is_known {
+            return Ok(());
+        }
+        Err(StorageError::InvalidTxnState {
+            producer_id,
+            reason: "its batch is not part of an ongoing transaction".to_owned(),
+        })
+    }
+
+    fn is_open_under(&self, producer_id: i64, epoch: i16) -> bool {
+        self.open_transaction(producer_id)
+            .is_some_and(|open| open.producer_epoch == epoch)
+    }
+
+    /// Takes the right to append the first batch of a transaction once the coordinator vouched for it;
+    /// `None` when the transaction is open already.
+    pub(crate) fn begin_verification(
+        &mut self,
+        producer_id: i64,
+        epoch: i16,
+        first_sequence: i32,
+        epoch_bumps: bool,
+    ) -> Option<VerificationGuard> {
+        if self.is_open_under(producer_id, epoch) {
+            return None;
+        }
+        let verifying = &mut self.verifying;
+        Some(verifying.begin(producer_id, epoch, first_sequence, epoch_bumps))
     }
 
     /// Judges an end marker before it is appended.
@@ -199,6 +271,7 @@ impl ProducerStates {
                 started_ms: now_ms,
             };
             self.open.begin(header.producer_id, open);
+            self.verifying.end(header.producer_id);
         }
     }
 
@@ -214,6 +287,7 @@ impl ProducerStates {
         let last_offset = header.last_offset();
         let state = self.entry(header);
         state.note_marker(last_offset, header.max_timestamp, marker.coordinator_epoch);
+        self.verifying.end(header.producer_id);
         let open = self.open.end(header.producer_id)?;
         Some(Completed {
             producer_id: header.producer_id,

@@ -251,3 +251,53 @@ fn open_transactions_are_never_forgotten() {
     states.expire(i64::MAX);
     assert_eq!(states.by_id.len(), 10);
 }
+
+#[test]
+fn a_batch_after_the_marker_needs_a_new_guard() {
+    let mut states = ProducerStates::default();
+    let first = transactional(7, 0, 0, 10);
+    assert!(states.check_verified(&first, None).is_err());
+    let guard = states.begin_verification(7, 0, 0, false);
+    assert!(guard.is_some() && states.check_verified(&first, guard).is_ok());
+    // The coordinator said yes, but aborted the transaction before the batch was appended.
+    end(&mut states, 7, 0, 10, false);
+    assert!(matches!(
+        states.check_verified(&first, guard),
+        Err(StorageError::InvalidTxnState { producer_id: 7, .. })
+    ));
+    let guard = states.begin_verification(7, 0, 0, false);
+    states.record(&transactional(7, 0, 0, 11), PLACE, 5);
+    assert!(
+        states
+            .check_verified(&transactional(7, 0, 1, 12), None)
+            .is_ok()
+    );
+    assert!(
+        states
+            .check_verified(&transactional(7, 1, 0, 12), guard)
+            .is_err(),
+        "another epoch's transaction is another one"
+    );
+    assert_eq!(states.begin_verification(7, 0, 1, false), None);
+}
+
+#[test]
+fn no_batch_passes_the_first_one_that_is_being_verified() {
+    let mut states = ProducerStates::default();
+    states.begin_verification(7, 0, 5, false);
+    states.begin_verification(7, 0, 3, false);
+    let refused = |states: &ProducerStates, sequence| {
+        matches!(
+            states.check(&transactional(7, 0, sequence, 0)),
+            Err(StorageError::OutOfOrderSequence { expected: 3, .. })
+        )
+    };
+    assert!(refused(&states, 5) && !refused(&states, 3));
+    let mut bumped = ProducerStates::default();
+    bumped.begin_verification(7, 4, 6, true);
+    assert!(
+        bumped.check(&transactional(7, 4, 6, 0)).is_err(),
+        "the first sequence of an epoch is 0"
+    );
+    assert!(bumped.check(&transactional(7, 4, 0, 0)).is_ok());
+}

@@ -19,6 +19,15 @@ impl Segment {
         self.find_from(start, |frame| frame.last_offset >= offset)
     }
 
+    /// An offset that no frame reaches which begins before `position`, as near as the index tells; `None`
+    /// when all of the segment may.
+    pub(crate) fn offset_behind(&self, position: u64) -> Result<Option<i64>> {
+        let entry = self.with_index(|index| index.entry_from_position(position))?;
+        let Some(entry) = entry else { return Ok(None) };
+        let is_true = self.trusted_start(Some(entry))? == entry.position;
+        Ok(is_true.then_some(entry.offset))
+    }
+
     /// The first frame with a record as young as `timestamp_ms`.
     pub(crate) fn find_timestamp(&self, timestamp_ms: i64) -> Result<Option<Frame>> {
         let entry = self.with_index(|index| index.entry_before_timestamp(timestamp_ms))?;

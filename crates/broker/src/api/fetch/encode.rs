@@ -3,7 +3,7 @@
 //! The generated encoder copies records into one buffer; this one does not. Versions 4 to 18.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use dlog_storage::SliceBytes;
+use dlog_storage::{AbortedTransaction, SliceBytes};
 use kafka_protocol::ResponseError;
 
 use super::TopicKey;
@@ -40,7 +40,6 @@ pub(super) fn response(
     raw: &RawRequest,
     session_id: i32,
     results: &[Looked],
-    committed_only: bool,
 ) -> Result<Reply, ProtocolError> {
     let mut pieces = Pieces::new(raw, 64 + results.len() * PARTITION_BYTES);
     pieces.head(0, session_id);
@@ -51,7 +50,7 @@ pub(super) fn response(
         pieces.topic(&partitions[0].topic);
         pieces.array_len(partitions.len());
         for partition in partitions {
-            pieces.partition(partition, committed_only);
+            pieces.partition(partition);
         }
         pieces.no_tags();
     }
@@ -111,23 +110,16 @@ impl Pieces {
         }
     }
 
-    fn partition(&mut self, looked: &Looked, committed_only: bool) {
+    fn partition(&mut self, looked: &Looked) {
         self.buffer.put_i32(looked.index);
         self.buffer
             .put_i16(looked.error.map_or(0, |error| error.code()));
         self.buffer.put_i64(looked.high_watermark);
-        // Without transactions everything below the high watermark is stable.
-        self.buffer.put_i64(looked.high_watermark);
+        self.buffer.put_i64(looked.last_stable);
         if self.version >= 5 {
             self.buffer.put_i64(looked.log_start);
         }
-        if committed_only && looked.error.is_none() {
-            self.array_len(0);
-        } else if self.is_flexible() {
-            self.varint(0);
-        } else {
-            self.buffer.put_i32(-1);
-        }
+        self.aborted(looked.aborted.as_deref());
         if self.version >= 11 {
             // No other replica is preferred.
             self.buffer.put_i32(-1);
@@ -142,6 +134,22 @@ impl Pieces {
                 self.buffer.put_u8(0);
             }
             _ => self.no_tags(),
+        }
+    }
+
+    /// Null for who reads uncommitted records too.
+    fn aborted(&mut self, aborted: Option<&[AbortedTransaction]>) {
+        match aborted {
+            Some(aborted) => {
+                self.array_len(aborted.len());
+                for transaction in aborted {
+                    self.buffer.put_i64(transaction.producer_id);
+                    self.buffer.put_i64(transaction.first_offset);
+                    self.no_tags();
+                }
+            }
+            None if self.is_flexible() => self.varint(0),
+            None => self.buffer.put_i32(-1),
         }
     }
 

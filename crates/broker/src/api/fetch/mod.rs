@@ -1,7 +1,8 @@
 //! Fetch (key 1): file ranges of the logs, at once or when enough is there.
 //!
 //! A fetch that must wait joins the waiting list of each of its partitions and is woken by the next
-//! acknowledged append to any of them; nothing polls. `session` keeps incremental fetches (KIP-227),
+//! acknowledged append to any of them; nothing polls. The last stable offset moves only with these, or with
+//! the log start, which wakes too. `session` keeps incremental fetches (KIP-227),
 //! `read` evaluates, `encode` writes the response without touching record bytes.
 
 mod encode;
@@ -26,6 +27,9 @@ pub use session::FetchSessions;
 
 /// Versions from this one on name topics by id.
 const TOPIC_IDS: i16 = 13;
+
+/// The isolation level of who wants nothing of transactions that are open or aborted (KIP-98).
+const READ_COMMITTED: i8 = 1;
 
 /// No fetch waits longer than this, whatever it asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -84,12 +88,10 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
     for result in &answer.results {
         result.count();
     }
-    let committed_only = request.isolation_level == 1;
     Ok(Outcome::Ready(encode::response(
         raw,
         answer.session_id,
         &answer.results,
-        committed_only,
     )?))
 }
 
@@ -105,6 +107,7 @@ async fn evaluate(
     let limits = Limits {
         max_bytes: most,
         min_bytes: usize::try_from(request.min_bytes).unwrap_or(0).min(most),
+        committed_only: request.isolation_level == READ_COMMITTED,
     };
     let replica = if version >= 15 {
         request.replica_state.replica_id.0

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dlog_storage::{LogSlice, ReadLimit, SliceBytes, StorageError};
+use dlog_storage::{AbortedTransaction, Committed, LogSlice, ReadLimit, SliceBytes, StorageError};
 use kafka_protocol::ResponseError;
 
 use super::{TopicKey, Wanted};
@@ -17,6 +17,8 @@ const FAR_BEHIND: i64 = 50_000;
 pub(super) struct Limits {
     pub(super) max_bytes: usize,
     pub(super) min_bytes: usize,
+    /// Only what was committed is wanted: nothing behind the last stable offset is sent (KIP-98).
+    pub(super) committed_only: bool,
 }
 
 /// What a client wants of one partition, with the partition, if it is here.
@@ -60,19 +62,22 @@ impl Target {
     }
 
     /// One look. `max_bytes` is what the fetch has left; `is_first` lets one batch exceed it.
-    fn look(&self, max_bytes: usize, is_first: bool) -> Looked {
+    fn look(&self, max_bytes: usize, is_first: bool, committed_only: bool) -> Looked {
         let mut looked = Looked {
             topic: self.wanted.topic.clone(),
             index: self.wanted.index,
             error: None,
             high_watermark: -1,
+            last_stable: -1,
             log_start: -1,
             diverging: None,
+            aborted: committed_only.then(Vec::new),
             records: SliceBytes::Empty,
             hosted: self.found.as_ref().ok().map(|(topic, _)| topic.clone()),
         };
         if let Err(error) = self.read(&mut looked, max_bytes, is_first) {
             looked.error = Some(error);
+            looked.aborted = None;
         }
         looked
     }
@@ -94,22 +99,36 @@ impl Target {
             if epoch < wanted.last_fetched_epoch || end < wanted.offset {
                 looked.diverging = Some((epoch, end));
                 looked.high_watermark = log.acknowledged_end();
+                looked.last_stable = log.last_stable_offset();
                 looked.log_start = log.log_start_offset();
                 return Ok(());
             }
         }
         let limit = wanted.max_bytes.min(max_bytes);
-        let slice = log.read_range(wanted.offset, limit, ReadLimit::Acknowledged).map_err(|error| {
+        let read = if looked.aborted.is_some() {
+            log.read_committed(wanted.offset, limit)
+        } else {
+            let records = log.read_range(wanted.offset, limit, ReadLimit::Acknowledged);
+            records.map(|records| Committed {
+                records,
+                aborted: Vec::new(),
+            })
+        };
+        let Committed { records: slice, aborted } = read.map_err(|error| {
             if !matches!(error, StorageError::OffsetOutOfRange { .. } | StorageError::Closed { .. }) {
                 tracing::error!(topic = %partition.topic, partition = partition.index, offset = wanted.offset, %error, "fetch failed");
             }
             storage_error_code(&error)
         })?;
         // Looked at after the records, so that it is never behind them.
+        looked.last_stable = log.last_stable_offset();
         looked.high_watermark = log.acknowledged_end();
         looked.log_start = log.log_start_offset();
         if fits(&slice, limit, is_first) {
             looked.records = slice.bytes;
+            if let Some(told) = &mut looked.aborted {
+                *told = aborted;
+            }
         }
         Ok(())
     }
@@ -127,10 +146,13 @@ pub(super) struct Looked {
     pub(super) index: i32,
     pub(super) error: Option<ResponseError>,
     pub(super) high_watermark: i64,
+    pub(super) last_stable: i64,
     pub(super) log_start: i64,
     /// The epoch and end offset up to which the client's log may agree.
     pub(super) diverging: Option<(i32, i64)>,
     pub(super) records: SliceBytes,
+    /// The aborted transactions among the records, for who wants only committed ones.
+    pub(super) aborted: Option<Vec<AbortedTransaction>>,
     hosted: Option<Arc<HostedTopic>>,
 }
 
@@ -170,7 +192,7 @@ impl Evaluation {
         };
         for target in targets {
             let left = limits.max_bytes.saturating_sub(evaluation.bytes);
-            let looked = target.look(left, evaluation.bytes == 0);
+            let looked = target.look(left, evaluation.bytes == 0, limits.committed_only);
             evaluation.bytes += looked.len();
             evaluation.is_urgent |= looked.error.is_some() || looked.diverging.is_some();
             evaluation.results.push(looked);
@@ -182,7 +204,7 @@ impl Evaluation {
     pub(super) fn refuse(targets: Vec<Target>, error: ResponseError) -> Self {
         let refused = targets.into_iter().map(|mut target| {
             target.found = Err(error);
-            target.look(0, false)
+            target.look(0, false, false)
         });
         Self {
             results: refused.collect(),

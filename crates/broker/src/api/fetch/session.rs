@@ -307,6 +307,7 @@ mod tests {
             super::super::read::Limits {
                 max_bytes: 0,
                 min_bytes: 0,
+                committed_only: false,
             },
         )
     }

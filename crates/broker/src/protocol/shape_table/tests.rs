@@ -305,6 +305,7 @@ fn decode_newer(api: ApiKey, version: i16, body: &[u8]) -> bool {
         ApiKey::OffsetCommit => newer::offset_commit_request(&raw).is_ok(),
         ApiKey::OffsetFetch => newer::offset_fetch_request(&raw).is_ok(),
         ApiKey::ApiVersions => newer::api_versions_request(&raw).is_ok(),
+        ApiKey::WriteTxnMarkers => newer::write_txn_markers_request(&raw).is_ok(),
         other => panic!("{other:?} has no decoder"),
     }
 }

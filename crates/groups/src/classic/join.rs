@@ -7,9 +7,9 @@ use crate::error::GroupError;
 use crate::step::Step;
 
 use super::member::{Member, MemberUpdate};
-use super::{Group, GroupState, MemberId};
+use super::{Classic, GroupState, MemberId};
 
-impl Group {
+impl Classic {
     /// A member joins. `request` has passed the checks that need no group.
     pub(crate) fn join(&mut self, mut request: JoinGroup, token: Token, step: &mut Step<'_>) {
         let outcome = self.try_join(&mut request, token, step);
@@ -57,13 +57,13 @@ impl Group {
         let known_id = holder.map_or(request.member_id.as_str(), |id| id);
         let member = self.members.get(known_id);
         match self.state {
-            GroupState::Empty | GroupState::Dead => true,
             GroupState::PreparingRebalance => {
                 member.is_some_and(|m| m.join.is_some()) || self.joins_waiting < max_size
             }
             GroupState::CompletingRebalance | GroupState::Stable => {
                 member.is_some() || self.members.len() < max_size
             }
+            _ => true,
         }
     }
 
@@ -156,7 +156,7 @@ impl Group {
             GroupState::CompletingRebalance | GroupState::Stable => {
                 "a member changed its protocols"
             }
-            GroupState::Empty | GroupState::Dead => return Err(GroupError::UnknownMemberId),
+            _ => return Err(GroupError::UnknownMemberId),
         };
         let member_id = std::mem::take(&mut request.member_id);
         self.update_member(&member_id, MemberUpdate::from_join(request));

@@ -3,9 +3,9 @@
 use crate::error::GroupError;
 use crate::step::Step;
 
-use super::{Group, MemberId};
+use super::{Classic, MemberId};
 
-impl Group {
+impl Classic {
     /// Acts on every deadline that has passed, then finds the next one.
     pub(crate) fn tick(&mut self, step: &mut Step<'_>) {
         self.expire_pending(step);

@@ -4,7 +4,7 @@ use crate::api::{Reply, Token};
 use crate::error::GroupError;
 use crate::step::{Purpose, Step};
 
-use super::{Group, GroupState, MemberId};
+use super::{Classic, GroupState, MemberId};
 
 /// Joins are being gathered.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) fn with_client_reason(what: &str, client_reason: Option<String>) -> S
 /// Least time to wait on when no member is there, so that a rebalance timeout of 0 does not spin.
 const MIN_EXTENSION_MS: i64 = 1_000;
 
-impl Group {
+impl Classic {
     /// After a join: begins a rebalance, or completes the one that this join may have been the
     /// last for.
     pub(super) fn rebalance_or_complete(
@@ -59,7 +59,7 @@ impl Group {
                 self.prepare_rebalance(reason.to_owned(), step);
             }
             GroupState::PreparingRebalance => self.complete_join_if_all_came(step),
-            GroupState::Empty | GroupState::Dead => {}
+            _ => {}
         }
     }
 

@@ -8,9 +8,9 @@ use crate::api::{Reply, SyncGroup, Synced, Token, WriteId};
 use crate::error::{GroupError, PersistError, ToGroupError};
 use crate::step::{Purpose, Step};
 
-use super::{Group, GroupState, MemberId};
+use super::{Classic, GroupState, MemberId};
 
-impl Group {
+impl Classic {
     /// A member asks for its assignment. `request` has passed the checks that need no group.
     pub(crate) fn sync(&mut self, request: SyncGroup, token: Token, step: &mut Step<'_>) {
         match self.check_sync(&request, step) {

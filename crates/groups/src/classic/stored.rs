@@ -10,9 +10,9 @@ use crate::error::GroupError;
 use crate::step::{Purpose, Step};
 
 use super::member::{Member, MemberUpdate};
-use super::{Group, GroupState, MemberId};
+use super::{Classic, GroupState, MemberId};
 
-impl Group {
+impl Classic {
     /// Writes the group's record, with the members' present assignments or with these.
     pub(super) fn write_record(
         &mut self,
@@ -26,7 +26,7 @@ impl Group {
         write
     }
 
-    fn record(&self, assignments: Option<&BTreeMap<MemberId, Bytes>>) -> GroupRecord {
+    pub(super) fn record(&self, assignments: Option<&BTreeMap<MemberId, Bytes>>) -> GroupRecord {
         let protocol = self.protocol.as_deref().unwrap_or_default();
         let members = self.members.values().map(|member| StoredMember {
             member_id: member.id.to_string(),
@@ -58,26 +58,15 @@ impl Group {
         }
     }
 
-    pub(crate) fn tombstone(&self) -> GroupRecord {
-        GroupRecord {
-            key: self.key(),
-            value: None,
-        }
-    }
-
     fn key(&self) -> Bytes {
         let key = RecordKey::Group { group: &self.id };
         key.encode()
             .expect("the group id was bounded when it came in")
     }
 
-    /// Replaces everything but the offsets by what the log says; `None` is a tombstone.
+    /// Replaces everything by what the log says; `None` is a tombstone.
     pub(crate) fn restore(&mut self, value: Option<GroupMetadataValue>) {
-        let offsets = std::mem::take(&mut self.offsets);
-        *self = Self {
-            offsets,
-            ..Self::new(self.id.clone(), None)
-        };
+        *self = Self::new(self.id.clone(), None);
         let Some(value) = value else { return };
         for stored in value.members {
             self.restore_member(stored, value.protocol.as_deref(), &value.protocol_type);

@@ -2,20 +2,11 @@
 
 use bytes::Bytes;
 
-use crate::api::{GroupDescription, GroupListing, GroupType, MemberDescription};
+use crate::api::{GroupDescription, MemberDescription};
 
-use super::{Group, GroupState};
+use super::{Classic, GroupState};
 
-impl Group {
-    pub(crate) fn listing(&self) -> GroupListing {
-        GroupListing {
-            group_id: self.id.clone(),
-            protocol_type: self.protocol_type.clone().unwrap_or_default(),
-            state: self.state,
-            group_type: GroupType::Classic,
-        }
-    }
-
+impl Classic {
     pub(crate) fn description(&self) -> GroupDescription {
         let stable = self.state == GroupState::Stable;
         let protocol = self

@@ -5,9 +5,9 @@ use crate::error::GroupError;
 use crate::step::Step;
 
 use super::rebalance::with_client_reason;
-use super::{Group, GroupState};
+use super::{Classic, GroupState};
 
-impl Group {
+impl Classic {
     /// A member is alive; an error tells it what to do next.
     pub(crate) fn heartbeat(&mut self, request: &Heartbeat, now_ms: i64) -> Result<(), GroupError> {
         if self.state == GroupState::Dead {
@@ -21,7 +21,7 @@ impl Group {
         match self.state {
             GroupState::PreparingRebalance => Err(GroupError::RebalanceInProgress),
             GroupState::CompletingRebalance | GroupState::Stable => Ok(()),
-            GroupState::Empty | GroupState::Dead => Err(GroupError::UnknownMemberId),
+            _ => Err(GroupError::UnknownMemberId),
         }
     }
 

@@ -7,9 +7,9 @@ use crate::error::{GroupError, PersistError, ToGroupError};
 use crate::step::{Purpose, StaticReplacement, Step};
 
 use super::member::MemberUpdate;
-use super::{Group, GroupState, MemberId};
+use super::{Classic, GroupState, MemberId};
 
-impl Group {
+impl Classic {
     /// Moves the place of `old_id` to `new_id` and answers, or rebalances.
     pub(super) fn replace_static_member(
         &mut self,

@@ -1,0 +1,126 @@
+//! WriteTxnMarkers (key 27): the ends of transactions, written into the partitions that are led here
+//! (KIP-98). Coordinators send it, and whoever aborts a transaction that no coordinator ends (KIP-664).
+//!
+//! Answered once the markers are acknowledged, or refused.
+
+use std::time::Duration;
+
+use dlog_storage::{Acknowledged, EndMarker};
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::write_txn_markers_request::WritableTxnMarker;
+use kafka_protocol::messages::write_txn_markers_response::{
+    WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
+};
+use kafka_protocol::messages::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
+
+use super::Context;
+use crate::error::storage_error_code;
+use crate::net::reply::Outcome;
+use crate::partitions::append_marker;
+use crate::protocol::{ProtocolError, RawRequest, newer};
+
+/// The request has no timeout: Kafka takes its `request.timeout.ms` for it, and so does this.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Markers of transactions of this version on carry an epoch above the producer's (KIP-1228).
+const STRICT_EPOCH: i8 = 2;
+
+/// Answers WriteTxnMarkers.
+///
+/// # Errors
+/// [`ProtocolError`] for a malformed request.
+pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    let (request, versions) = if raw.version >= 2 {
+        newer::write_txn_markers_request(raw)?
+    } else {
+        (raw.decode::<WriteTxnMarkersRequest>()?, Vec::new())
+    };
+    let mut waits = Vec::new();
+    let mut markers = Vec::with_capacity(request.markers.len());
+    for (i, marker) in request.markers.iter().enumerate() {
+        let strict_epoch = versions
+            .get(i)
+            .is_some_and(|version| *version >= STRICT_EPOCH);
+        markers.push(append(ctx, marker, strict_epoch, i, &mut waits));
+    }
+    let mut response = WriteTxnMarkersResponse::default().with_markers(markers);
+    let all = acknowledge(&mut response, waits);
+    // What is not settled by then stays marked as timed out.
+    drop(tokio::time::timeout(TIMEOUT, all).await);
+    Ok(Outcome::Ready(raw.reply(&response)?))
+}
+
+/// A marker whose acknowledgement is waited for, and where its result is in the response.
+struct Wait {
+    at: [usize; 3],
+    acknowledged: Acknowledged,
+}
+
+/// Appends one marker to its partitions. Those that have to be waited for are marked as timed out.
+fn append(
+    ctx: &Context,
+    marker: &WritableTxnMarker,
+    strict_epoch: bool,
+    at: usize,
+    waits: &mut Vec<Wait>,
+) -> WritableTxnMarkerResult {
+    let end = EndMarker {
+        producer_id: marker.producer_id.0,
+        producer_epoch: marker.producer_epoch,
+        committed: marker.transaction_result,
+        coordinator_epoch: marker.coordinator_epoch,
+        timestamp_ms: ctx.state.now_ms(),
+        strict_epoch,
+    };
+    let topics = marker.topics.iter().enumerate().map(|(t, topic)| {
+        let partitions = topic
+            .partition_indexes
+            .iter()
+            .enumerate()
+            .map(|(p, index)| {
+                let code = match append_one(ctx, &topic.name, *index, end) {
+                    Ok(acknowledged) if acknowledged.is_ready() => 0,
+                    Ok(acknowledged) => {
+                        waits.push(Wait {
+                            at: [at, t, p],
+                            acknowledged,
+                        });
+                        ResponseError::RequestTimedOut.code()
+                    }
+                    Err(error) => error.code(),
+                };
+                WritableTxnMarkerPartitionResult::default()
+                    .with_partition_index(*index)
+                    .with_error_code(code)
+            });
+        WritableTxnMarkerTopicResult::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions.collect())
+    });
+    WritableTxnMarkerResult::default()
+        .with_producer_id(marker.producer_id)
+        .with_topics(topics.collect())
+}
+
+fn append_one(
+    ctx: &Context,
+    topic: &str,
+    index: i32,
+    marker: EndMarker,
+) -> Result<Acknowledged, ResponseError> {
+    let partition = ctx.state.partitions.partition(topic, index);
+    let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
+    append_marker(&partition, marker).map_err(|error| storage_error_code(&error))
+}
+
+async fn acknowledge(response: &mut WriteTxnMarkersResponse, waits: Vec<Wait>) {
+    for Wait { at, acknowledged } in waits {
+        let result = acknowledged.await;
+        let [marker, topic, partition] = at;
+        let slot = &mut response.markers[marker].topics[topic].partitions[partition];
+        slot.error_code = match result {
+            Ok(()) => 0,
+            Err(error) => storage_error_code(&error).code(),
+        };
+    }
+}
