@@ -1,7 +1,7 @@
 //! Writes the segment that a group of segments becomes.
 //!
 //! Writing begins only when something differs from the group's single source: of a segment that loses
-//! nothing, nothing is written. Bytes are synced as they come, a little at a time, so that no flush of
+//! nothing, nothing is written. Bytes go to the disk as they come, a little at a time, so that no flush of
 //! another log has to wait for all of them, and leave the page cache to those who need it.
 //!
 //! Invariant: the file is what [`Output::finish`] returned only if it returned; everything before is a
@@ -20,8 +20,8 @@ use crate::walk::Frame;
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 1 << 20;
-/// Bytes written before they are synced.
-const SYNC_BYTES: u64 = 8 << 20;
+/// Bytes written before they are synced: what may wait for a slow disk.
+const SYNC_BYTES: u64 = 32 << 20;
 
 /// See the module's documentation.
 pub(super) struct Output<'a> {
@@ -156,6 +156,9 @@ impl<'a> Output<'a> {
         let written = self.buffer.len() as u64;
         self.buffer.clear();
         let end = position + written;
+        // The kernel begins to write what it shall forget; what it wrote by the second time, it forgets.
+        let before = position.saturating_sub(WRITE_BYTES as u64);
+        file.advise(ExpectedUse::NotSoon, before, end - before);
         if end - self.synced >= SYNC_BYTES {
             self.sync(&*file, end)?;
         }

@@ -93,6 +93,11 @@ pub(crate) fn settled_segments(files: &[DirEntry]) -> Vec<(String, i64, u64)> {
 /// Does steps 3 and 4 for every replacement that a crash interrupted; true when there was one.
 pub(crate) fn finish_pending(disk: &dyn Disk, dir: &Path, files: &[DirEntry]) -> Result<bool> {
     let swaps = pending(files);
+    if !swaps.is_empty() {
+        // A killed process may have left names that no sync covers yet: the new segment must surely be
+        // there before an old one goes.
+        disk.sync_dir(dir).context("sync", dir)?;
+    }
     for swap in &swaps {
         tracing::info!(dir = %dir.display(), base = swap.base, end = swap.end, "finishing the replacement of segments by a compacted one");
         finish(disk, dir, *swap, &replaced(files, *swap))?;

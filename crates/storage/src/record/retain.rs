@@ -217,7 +217,7 @@ mod tests {
                 key: "h".into(),
                 value: (i % 2 == 0).then(|| "v".into()),
             };
-            let value = vec![i; 50];
+            let value = [i; 50];
             builder
                 .push(
                     500 - i64::from(i),
