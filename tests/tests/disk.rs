@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used)] // A step that fails is a test that fails.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::process::Command;
 
 use dlog_storage::{Log, LogConfig};
+use dlog_system_tests::mount::{Mount, is_root};
 use dlog_system_tests::produce::{
     create_topic, offsets_of, plain_batch, produce_request, produced_at, read_all, topic_name,
 };
@@ -19,55 +19,14 @@ use kafka_protocol::messages::DeleteTopicsRequest;
 
 const TOPIC: &str = "disk";
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
+/// The records' timestamps are as old as time: retention must not take them.
+const SETTINGS: [(&str, &str); 2] = [("segment.bytes", "4194304"), ("retention.ms", "-1")];
 
-/// A file system in memory, mounted for the time of a test.
-struct Mount {
-    path: PathBuf,
-    // Removed after the unmount.
-    _folder: tempfile::TempDir,
-}
-
-impl Mount {
-    /// `None`, with a line that says so, where mounting is not allowed.
-    fn new(test: &str, size: &str) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mounted");
-        std::fs::create_dir(&path).unwrap();
-        let option = format!("size={size}");
-        let mounted = is_root()
-            && Command::new("mount")
-                .args(["-t", "tmpfs", "-o", &option, "tmpfs"])
-                .arg(&path)
-                .status()
-                .is_ok_and(|s| s.success());
-        if !mounted {
-            skip(test, "mounting a tmpfs needs root");
-            return None;
-        }
-        Some(Self {
-            path,
-            _folder: folder,
-        })
-    }
-
-    fn remount(&self, options: &str) {
-        let status = Command::new("mount")
-            .args(["-o", &format!("remount,{options}")])
-            .arg(&self.path)
-            .status()
-            .unwrap();
-        assert!(status.success(), "remount {options}");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.path).status();
-    }
-}
+/// The guard is off: what is tested is what happens when the file system itself refuses.
+const UNGUARDED: [&str; 2] = [
+    "--dlog-disk-reserve-bytes=0",
+    "--dlog-disk-throttle-percent=100",
+];
 
 fn value(n: usize) -> Vec<u8> {
     format!("{n:06} {}", "x".repeat(8_000)).into_bytes()
@@ -102,14 +61,16 @@ fn check_prefix(connection: &mut Connection, acknowledged: usize) {
 
 #[test]
 fn a_full_disk_refuses_writes_serves_reads_and_resumes_when_there_is_room() {
-    let Some(mount) = Mount::new("a_full_disk", "24m") else {
+    let Some(mount) = Mount::new("a_full_disk", "24m").unwrap() else {
         return;
     };
     let logs = tempfile::tempdir().unwrap();
-    let options = ServerOptions::new(mount.path.join("data")).log_dir(logs.path());
+    let options = ServerOptions::new(mount.path.join("data"))
+        .log_dir(logs.path())
+        .args(UNGUARDED);
     let mut server = options.start().unwrap();
     let mut connection = Connection::open(server.kafka).unwrap();
-    create_topic(&mut connection, TOPIC, 1, &[("segment.bytes", "4194304")]).unwrap();
+    create_topic(&mut connection, TOPIC, 1, &SETTINGS).unwrap();
     let (acknowledged, refusal) = fill(&mut connection);
     assert!(acknowledged > 500, "{acknowledged}");
     println!("refused after {acknowledged} records with {refusal:?}");
@@ -117,7 +78,7 @@ fn a_full_disk_refuses_writes_serves_reads_and_resumes_when_there_is_room() {
     // Reads go on while it is full.
     check_prefix(&mut connection, acknowledged);
     // Room: the server resumes by itself, on the same connection.
-    mount.remount("size=48m");
+    mount.remount("size=48m").unwrap();
     let batch = plain_batch(&[value(acknowledged)]).unwrap();
     let response = connection
         .call(9, &produce_request(TOPIC, 0, batch, -1))
@@ -142,14 +103,16 @@ fn a_full_disk_refuses_writes_serves_reads_and_resumes_when_there_is_room() {
 
 #[test]
 fn a_full_disk_survives_a_kill_and_a_restart_and_can_be_emptied() {
-    let Some(mount) = Mount::new("a_full_disk_survives_a_kill", "16m") else {
+    let Some(mount) = Mount::new("a_full_disk_survives_a_kill", "16m").unwrap() else {
         return;
     };
     let logs = tempfile::tempdir().unwrap();
-    let options = ServerOptions::new(mount.path.join("data")).log_dir(logs.path());
+    let options = ServerOptions::new(mount.path.join("data"))
+        .log_dir(logs.path())
+        .args(UNGUARDED);
     let server = options.start().unwrap();
     let mut connection = Connection::open(server.kafka).unwrap();
-    create_topic(&mut connection, TOPIC, 1, &[("segment.bytes", "4194304")]).unwrap();
+    create_topic(&mut connection, TOPIC, 1, &SETTINGS).unwrap();
     let (acknowledged, _) = fill(&mut connection);
     server.kill().unwrap();
     // Recovery needs no space that is not there.
@@ -178,13 +141,13 @@ fn a_full_disk_survives_a_kill_and_a_restart_and_can_be_emptied() {
 
 #[test]
 fn a_read_only_file_system_is_named() {
-    let Some(mount) = Mount::new("a_read_only_file_system", "16m") else {
+    let Some(mount) = Mount::new("a_read_only_file_system", "16m").unwrap() else {
         return;
     };
     let logs = tempfile::tempdir().unwrap();
     let options = ServerOptions::new(mount.path.join("data")).log_dir(logs.path());
     options.start().unwrap().kill().unwrap();
-    mount.remount("ro");
+    mount.remount("ro").unwrap();
     let (status, log) = options.refused().unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(
@@ -192,7 +155,7 @@ fn a_read_only_file_system_is_named() {
         "{log}"
     );
     assert!(!log.contains("panicked"), "{log}");
-    mount.remount("rw");
+    mount.remount("rw").unwrap();
     options.start().expect("writable again");
 }
 
@@ -305,7 +268,7 @@ fn a_taken_port_is_named() {
 
 #[test]
 fn an_embedded_log_on_a_full_disk() {
-    let Some(mount) = Mount::new("an_embedded_log_on_a_full_disk", "4m") else {
+    let Some(mount) = Mount::new("an_embedded_log_on_a_full_disk", "4m").unwrap() else {
         return;
     };
     let dir = mount.path.join("log");
@@ -341,7 +304,7 @@ fn an_embedded_log_on_a_full_disk() {
         &Log::open(&dir, LogConfig::default()).unwrap(),
         acknowledged,
     );
-    mount.remount("size=8m");
+    mount.remount("size=8m").unwrap();
     let log = Log::open(&dir, LogConfig::default()).unwrap();
     assert_eq!(
         log.append(None, Some(&value(acknowledged))).unwrap(),

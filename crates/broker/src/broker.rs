@@ -16,6 +16,7 @@ use crate::api::fetch::FetchSessions;
 use crate::compaction::{Cleaners, Compaction};
 use crate::config::BrokerConfig;
 use crate::error::{BrokerError, Result};
+use crate::guard::{self, DiskGuard};
 use crate::identity;
 use crate::metrics::Metrics;
 use crate::net::listener::{self, BoundListener};
@@ -79,7 +80,11 @@ impl Broker {
             ));
         }
         let warming = state.clone();
-        tasks.spawn(async move { warming.groups.warm_up(&warming).await });
+        tasks.spawn(async move {
+            // Groups first: transactions end in their partitions too.
+            warming.groups.warm_up(&warming).await;
+            warming.transactions.warm_up(&warming).await;
+        });
         let upkeep = Mutex::new(Some(upkeep));
         Ok(Self {
             state,
@@ -284,6 +289,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     };
     env.disk.create_dir_all(&dir).map_err(io("create"))?;
     let lock = lock_dir(&*env.disk, &dir)?;
+    let statics = statics(&config, &endpoints);
+    guard::make_room_to_open(&*env.disk, &dir, &statics);
     let cluster_id = config.cluster_id.as_deref();
     let identity = identity::load_or_create(&*env.disk, &dir, config.node_id, cluster_id)?;
     let metrics = Arc::new(Metrics::new());
@@ -291,7 +298,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     let metadata = LocalMetadataLog::open(&env, &dir)?;
     let (work, folders) = mpsc::channel();
     let state = Arc::new(BrokerState {
-        statics: statics(&config, &endpoints),
+        statics,
         identity,
         env,
         metadata,
@@ -303,6 +310,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         producer_ids: ProducerIds::default(),
         groups: crate::groups::Groups::default(),
         compaction: Compaction::default(),
+        guard: DiskGuard::default(),
+        transactions: crate::transactions::Transactions::default(),
         metrics,
         connections: Arc::default(),
         upkeep: work.clone(),
@@ -313,6 +322,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     register(&state, endpoints)?;
     clean_up(&state);
     open_partitions(&state);
+    state.guard.tend(&state);
     let upkeep = Upkeep::start(&state, folders, work).map_err(io("start the upkeep of"))?;
     let cleaners = Cleaners::start(&state).map_err(io("start the compaction of"))?;
     Ok((state, (upkeep, cleaners), lock))

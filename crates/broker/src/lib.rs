@@ -21,6 +21,7 @@ pub mod config;
 pub mod coordinator;
 pub mod error;
 pub mod groups;
+pub mod guard;
 mod histogram;
 pub mod identity;
 pub mod metrics;
@@ -30,6 +31,7 @@ pub mod producer_ids;
 pub mod protocol;
 pub mod state;
 pub mod topics;
+pub mod transactions;
 
 pub use broker::Broker;
 pub use config::{BrokerConfig, ListenerConfig};

@@ -7,13 +7,14 @@ use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use std::sync::{Arc, Weak};
 
 use crate::compaction::CompactionMetrics;
+use crate::guard::{Figures, Level};
 use crate::histogram::LatencyHistogram;
 use crate::state::BrokerState;
 
@@ -74,6 +75,7 @@ pub struct Metrics {
     flush_failures: Counter,
     /// Of compaction.
     pub(crate) compaction: CompactionMetrics,
+    marker_retries: Counter,
 }
 
 /// Measures one request from its whole arrival to the last byte of its reply. It holds no counter: what
@@ -128,6 +130,7 @@ impl Metrics {
             flush_seconds: LatencyHistogram::default(),
             flush_failures: Counter::default(),
             compaction: CompactionMetrics::default(),
+            marker_retries: Counter::default(),
         };
         registry.register("requests", "Requests answered, by API", requests);
         registry.register(
@@ -198,6 +201,11 @@ impl Metrics {
             self.flush_failures.clone(),
         );
         self.compaction.register(registry);
+        registry.register(
+            "transaction_marker_retries",
+            "Ends of transactions that have to be written once more, by partition",
+            self.marker_retries.clone(),
+        );
         let started: Gauge = Gauge::default();
         started.set(crate::state::system_time_ms() / 1000);
         registry.register(
@@ -294,6 +302,11 @@ impl Metrics {
         self.topic_messages_in.remove(&label);
     }
 
+    /// Markers of so many partitions could not be written.
+    pub fn markers_to_retry(&self, partitions: usize) {
+        self.marker_retries.inc_by(partitions as u64);
+    }
+
     /// A flush ended.
     pub fn flushed(&self, duration: Duration, ok: bool) {
         self.flush_seconds.observe(duration);
@@ -334,6 +347,71 @@ fn encode_gauge(
 ) -> Result<(), std::fmt::Error> {
     let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     ConstGauge::new(value).encode(gauge)
+}
+
+fn encode_guard(
+    encoder: &mut DescriptorEncoder<'_>,
+    figures: Figures,
+) -> Result<(), std::fmt::Error> {
+    encode_gauge(
+        encoder,
+        "disk_alert",
+        "1 when the disk is used to dlog.disk.alert.percent",
+        i64::from(figures.level >= Level::Alert),
+    )?;
+    encode_gauge(
+        encoder,
+        "disk_level",
+        "0 room, 1 alert, 2 producers are slowed down, 3 producers are refused",
+        i64::from(figures.level as u8),
+    )?;
+    encode_counter(
+        encoder,
+        "disk_refused_batches",
+        "Batches refused because the disk was full",
+        figures.refused_batches,
+    )?;
+    encode_counter(
+        encoder,
+        "disk_throttled_ms",
+        "Time that producers were told to wait because the disk was nearly full, in ms",
+        figures.throttled_ms,
+    )
+}
+
+fn encode_counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: u64,
+) -> Result<(), std::fmt::Error> {
+    let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    ConstCounter::new(value).encode(counter)
+}
+
+fn encode_transactions(
+    encoder: &mut DescriptorEncoder<'_>,
+    state: &BrokerState,
+) -> Result<(), std::fmt::Error> {
+    let counts = crate::transactions::counts(state);
+    let open = i64::try_from(counts.open).unwrap_or(i64::MAX);
+    encode_gauge(encoder, "open_transactions", "Transactions under way", open)?;
+    let ended = [
+        (
+            "transactions_committed",
+            "Transactions that were committed",
+            counts.committed,
+        ),
+        (
+            "transactions_aborted",
+            "Transactions that were aborted",
+            counts.aborted,
+        ),
+    ];
+    for (name, help, count) in ended {
+        encode_counter(encoder, name, help, count)?;
+    }
+    Ok(())
 }
 
 impl Collector for StateCollector {
@@ -419,21 +497,21 @@ impl Collector for StateCollector {
             "Incremental fetch sessions",
             sessions,
         )?;
-        if let Ok(disk) = rustix::fs::statvfs(&state.config.data_dir) {
-            let bytes = |blocks: u64| {
-                i64::try_from(blocks.saturating_mul(disk.f_frsize)).unwrap_or(i64::MAX)
-            };
+        encode_transactions(encoder, &state)?;
+        encode_guard(encoder, state.guard.figures())?;
+        if let Ok(disk) = state.env.disk.space(&state.config.data_dir) {
+            let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
             encode_gauge(
                 encoder,
                 "disk_bytes",
                 "Size of the disk",
-                bytes(disk.f_blocks),
+                bytes(disk.total_bytes),
             )?;
             encode_gauge(
                 encoder,
                 "disk_free_bytes",
                 "Free bytes of the disk",
-                bytes(disk.f_bavail),
+                bytes(disk.free_bytes),
             )?;
         }
         Ok(())

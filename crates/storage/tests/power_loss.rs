@@ -379,3 +379,70 @@ fn nothing_of_an_append_that_failed_follows_a_later_one() {
         "d"
     );
 }
+
+#[test]
+fn zeros_ahead_take_no_room_that_an_append_needs() {
+    for flush in [FlushPolicy::Always, FlushPolicy::Os] {
+        let disk = SimDisk::new();
+        let config = LogConfig {
+            zero_ahead_bytes: 64 << 10,
+            flush,
+            ..LogConfig::default()
+        };
+        let path = Path::new("/d/t-0");
+        let (log, _) = Log::open_with(&env(&disk), path, config.clone()).unwrap();
+        limit(&disk, used(&disk) + 1_000);
+        log.append(None, Some(&[1; 300])).unwrap();
+        log.append(None, Some(&[2; 300])).unwrap();
+        let error = log.append(None, Some(&[3; 600])).unwrap_err();
+        assert!(error.is_disk_full(), "{error}");
+        assert_eq!(log.log_end_offset(), 2);
+        let killed = disk.process_kill();
+        let (log, _) = Log::open_with(&env(&killed), path, config).unwrap();
+        assert_eq!(log.log_end_offset(), 2);
+    }
+}
+
+/// Not one byte is left: there is no room for a new checkpoint, nor for the index of a segment that was
+/// sealed since the last one.
+#[test]
+fn a_disk_without_a_byte_of_room_is_reopened() {
+    let disk = SimDisk::new();
+    let config = LogConfig {
+        zero_ahead_bytes: 0,
+        segment_bytes: 1_000,
+        ..LogConfig::default()
+    };
+    let path = Path::new("/d/t-0");
+    let (log, _) = Log::open_with(&env(&disk), path, config.clone()).unwrap();
+    limit(&disk, used(&disk) + 3_000);
+    let mut value = vec![7; 300];
+    let mut count = 0;
+    while !value.is_empty() {
+        match log.append(None, Some(&value)) {
+            Ok(_) => count += 1,
+            // The last bytes are filled with smaller ones.
+            Err(error) => {
+                assert!(error.is_disk_full(), "{error}");
+                value.pop();
+            }
+        }
+    }
+    for _ in 0..3 {
+        let killed = disk.process_kill();
+        limit(&killed, used(&killed));
+        let (log, report) = Log::open_with(&env(&killed), path, config.clone()).unwrap();
+        assert_eq!((log.log_end_offset(), report.cut), (count, None));
+        let values = log
+            .read(0)
+            .unwrap()
+            .map(|record| record.unwrap().value.unwrap());
+        assert!(values.filter(|value| value[..] == [7; 300]).count() > 5);
+        let error = log.append(None, Some(&[1; 300])).unwrap_err();
+        assert!(error.is_disk_full(), "{error}");
+        // Room: everything goes on.
+        limit(&killed, used(&killed) + 4_000);
+        assert_eq!(log.append(None, Some(&[1; 300])).unwrap(), count);
+        log.close().unwrap();
+    }
+}

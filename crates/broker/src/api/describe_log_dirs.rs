@@ -1,7 +1,6 @@
 //! DescribeLogDirs (key 35): sizes of partitions and of the disk (KIP-113, KIP-827).
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
@@ -52,7 +51,7 @@ fn describe(state: &BrokerState, request: &DescribeLogDirsRequest) -> DescribeLo
         None => described(None, topic),
         Some(asked) => described(Some(asked.get(&*topic.name)?), topic),
     });
-    let (total_bytes, usable_bytes) = disk_space(dir);
+    let (total_bytes, usable_bytes) = disk_space(state);
     DescribeLogDirsResult::default()
         .with_log_dir(text(dir.display().to_string()))
         .with_topics(topics.collect())
@@ -83,14 +82,11 @@ fn described(
 }
 
 /// Total and usable bytes of the file system, -1 when it cannot be asked.
-fn disk_space(dir: &Path) -> (i64, i64) {
-    match rustix::fs::statvfs(dir) {
-        Ok(stat) => {
-            let bytes = |blocks: u64| {
-                i64::try_from(blocks.saturating_mul(stat.f_frsize)).unwrap_or(i64::MAX)
-            };
-            (bytes(stat.f_blocks), bytes(stat.f_bavail))
-        }
+fn disk_space(state: &BrokerState) -> (i64, i64) {
+    let dir = &state.config.data_dir;
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    match state.env.disk.space(dir) {
+        Ok(space) => (bytes(space.total_bytes), bytes(space.free_bytes)),
         Err(error) => {
             tracing::warn!(dir = %dir.display(), %error, code = ResponseError::KafkaStorageError.code(), "the file system does not tell its size");
             (-1, -1)

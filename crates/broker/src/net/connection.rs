@@ -154,6 +154,12 @@ impl Reading<'_> {
                 Ok(()) => {}
                 Err(ended) => return ended,
             }
+            if let Some(wait) = self.info.take_mute() {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = stop.cancelled() => return Ended::Shutdown,
+                }
+            }
             // A client with an endless supply of requests must not keep others from this worker.
             tokio::task::consume_budget().await;
         }

@@ -239,6 +239,7 @@ fn admit(
         peer,
         endpoint: listener.endpoint.clone(),
         software: std::sync::OnceLock::new(),
+        muted_ms: AtomicU64::new(0),
     });
     let (state, stop) = (state.clone(), stop.child_token());
     tasks.spawn(async move {

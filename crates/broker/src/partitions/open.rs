@@ -11,10 +11,11 @@ use dlog_storage::{Log, LogConfig, LogEnv, RecoveryReport};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::partition::PartitionId;
+use super::partition::{PartitionId, Unopened};
 use super::{HostedTopic, Partition, TopicSettings};
 use crate::identity::{kafka_uuid, parse_kafka_uuid};
 use crate::metrics::Metrics;
+use crate::state::BrokerState;
 
 /// File in a partition's folder that names the incarnation of the topic, as Kafka has it.
 const PARTITION_METADATA: &str = "partition.metadata";
@@ -34,7 +35,8 @@ pub fn open_partition(
     config: LogConfig,
 ) -> Arc<Partition> {
     let dir = data_dir.join(folder_name(&topic.name, index));
-    let log = open_log(env, &dir, topic.id, config).inspect_err(|reason| {
+    let log = open_log(env, &dir, topic.id, config).inspect_err(|unopened| {
+        let reason = &unopened.reason;
         tracing::error!(topic = %topic.name, partition = index, %reason, "the partition is offline");
     });
     let leader_epoch = usize::try_from(index)
@@ -50,12 +52,16 @@ pub fn open_partition(
     Partition::new(id, log, leader_epoch)
 }
 
-fn open_log(env: &LogEnv, dir: &Path, id: Uuid, config: LogConfig) -> Result<Arc<Log>, String> {
+fn open_log(env: &LogEnv, dir: &Path, id: Uuid, config: LogConfig) -> Result<Arc<Log>, Unopened> {
     env.disk
         .create_dir_all(dir)
-        .map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+        .map_err(|error| Unopened::io(dir, &error))?;
     claim_folder(&*env.disk, dir, id)?;
-    let (log, report) = Log::open_with(env, dir, config).map_err(|e| e.to_string())?;
+    let opened = Log::open_with(env, dir, config).map_err(|error| Unopened {
+        reason: error.to_string(),
+        disk_full: error.is_disk_full(),
+    });
+    let (log, report) = opened?;
     tell(dir, &report);
     Ok(log)
 }
@@ -75,25 +81,25 @@ fn tell(dir: &Path, report: &RecoveryReport) {
 }
 
 /// Checks that the folder is of this incarnation of the topic, or marks an unmarked one.
-fn claim_folder(disk: &dyn Disk, dir: &Path, id: Uuid) -> Result<(), String> {
+fn claim_folder(disk: &dyn Disk, dir: &Path, id: Uuid) -> Result<(), Unopened> {
     let path = dir.join(PARTITION_METADATA);
-    let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+    let failed = |error: std::io::Error| Unopened::io(&path, &error);
     match disk::read_file(disk, &path, 4096) {
         Ok(text) => {
             let text = String::from_utf8_lossy(&text);
             let found = text.lines().find_map(|line| line.strip_prefix("topic_id:"));
             match found.map(str::trim).and_then(parse_kafka_uuid) {
                 Some(found) if found == id => Ok(()),
-                Some(found) => Err(format!(
+                Some(found) => Err(Unopened::new(format!(
                     "{} belongs to topic id {}, not {}: it is of an earlier topic of this name; move it away",
                     dir.display(),
                     kafka_uuid(found),
                     kafka_uuid(id)
-                )),
-                None => Err(format!(
+                ))),
+                None => Err(Unopened::new(format!(
                     "{} is damaged: it names no topic id",
                     path.display()
-                )),
+                ))),
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -126,6 +132,37 @@ pub fn open_topic(
         partitions,
         metrics: metrics.topic(&topic.name),
     })
+}
+
+/// Tries the partitions again for which the disk had no room. Waits for the disk.
+pub(crate) fn reopen_starved(state: &BrokerState) {
+    if !state.partitions.take_starved() {
+        return;
+    }
+    let _one_at_a_time = state.partitions.changing.lock();
+    let image = state.image();
+    for hosted in state.partitions.topics() {
+        let Some(topic) = image.topic_by_id(hosted.id) else {
+            continue;
+        };
+        if !hosted.partitions.iter().any(|one| one.is_starved()) {
+            continue;
+        }
+        let config = hosted.settings.load().log.clone();
+        let again = hosted.partitions.iter().map(|partition| {
+            if partition.is_starved() {
+                let (env, dir) = (&state.env, &state.config.data_dir);
+                open_partition(env, dir, topic, partition.index, config.clone())
+            } else {
+                partition.clone()
+            }
+        });
+        let partitions = again.collect();
+        state.partitions.publish([Arc::new(HostedTopic {
+            partitions,
+            ..HostedTopic::clone(&hosted)
+        })]);
+    }
 }
 
 /// What the start opens.

@@ -1,6 +1,6 @@
 //! One partition: its log, or why it has none, and the fetches that wait for it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -29,10 +29,36 @@ pub struct Partition {
     /// Folder of the log.
     pub dir: PathBuf,
     /// The log, or why it could not be opened.
-    log: Result<Arc<Log>, String>,
+    log: Result<Arc<Log>, Unopened>,
     leader_epoch: AtomicI32,
     has_waiters: AtomicBool,
     waiters: Mutex<Vec<Weak<FetchWaiter>>>,
+}
+
+/// Why a partition has no log.
+#[derive(Clone, Debug)]
+pub(super) struct Unopened {
+    /// For people.
+    pub(super) reason: String,
+    /// There was no room on the disk, and nothing else was wrong.
+    pub(super) disk_full: bool,
+}
+
+impl Unopened {
+    pub(super) fn new(reason: String) -> Self {
+        Self {
+            reason,
+            disk_full: false,
+        }
+    }
+
+    pub(super) fn io(what: &Path, error: &std::io::Error) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        Self {
+            reason: format!("{}: {error}", what.display()),
+            disk_full: matches!(error.kind(), StorageFull | QuotaExceeded),
+        }
+    }
 }
 
 /// What identifies a partition.
@@ -52,7 +78,7 @@ impl Partition {
     /// A partition with its opened log, or offline with the reason.
     pub(super) fn new(
         id: PartitionId,
-        log: Result<Arc<Log>, String>,
+        log: Result<Arc<Log>, Unopened>,
         leader_epoch: i32,
     ) -> Arc<Self> {
         let PartitionId {
@@ -96,8 +122,13 @@ impl Partition {
     pub fn offline_reason(&self) -> Option<String> {
         match &self.log {
             Ok(log) => log.offline_reason().map(str::to_owned),
-            Err(reason) => Some(reason.clone()),
+            Err(unopened) => Some(unopened.reason.clone()),
         }
+    }
+
+    /// Whether it could not be opened for want of room on the disk: it can when there is room.
+    pub fn is_starved(&self) -> bool {
+        self.log.as_ref().is_err_and(|unopened| unopened.disk_full)
     }
 
     /// Epoch of this node's leadership.

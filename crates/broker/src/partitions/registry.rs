@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -49,6 +50,8 @@ struct Index {
 #[derive(Debug, Default)]
 pub struct Partitions {
     index: ArcSwap<Index>,
+    /// Some partition could not be opened for want of room.
+    starved: AtomicBool,
     /// Held while topics change, from the decision to the published result.
     pub changing: Mutex<()>,
 }
@@ -83,10 +86,18 @@ impl Partitions {
     pub fn publish(&self, topics: impl IntoIterator<Item = Arc<HostedTopic>>) {
         let mut next = Index::clone(&self.index.load());
         for topic in topics {
+            if topic.partitions.iter().any(|one| one.is_starved()) {
+                self.starved.store(true, Ordering::Release);
+            }
             next.by_id.insert(topic.id, topic.clone());
             next.by_name.insert(topic.name.clone(), topic);
         }
         self.index.store(Arc::new(next));
+    }
+
+    /// Whether there may be partitions that wait for room on the disk; they are asked for once.
+    pub(super) fn take_starved(&self) -> bool {
+        self.starved.swap(false, Ordering::AcqRel)
     }
 
     /// Takes a topic out; waiting fetches find out. [`Self::changing`] is held by the caller.

@@ -106,9 +106,8 @@ impl TopicSettings {
             )
             .unwrap_or(0),
             compression,
-            compression_level: level
-                .and_then(|l| i32::try_from(l).ok())
-                .filter(|&level| level != -1),
+            // gzip's -1, its default, is known to the codec; zstd's is a level.
+            compression_level: level.and_then(|l| i32::try_from(l).ok()),
             timestamp_type: if is_log_append_time {
                 TimestampType::LogAppendTime
             } else {

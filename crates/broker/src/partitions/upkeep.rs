@@ -1,4 +1,5 @@
-//! What happens in the background: retention, forgetting idle producers, removing deleted topics.
+//! What happens in the background: looking at the disk, retention, forgetting idle producers, removing
+//! deleted topics.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,10 +10,15 @@ use std::time::{Duration, Instant};
 use dlog_storage::disk::Disk;
 use uuid::Uuid;
 
+use super::open::reopen_starved;
+use crate::guard::{self, Level};
 use crate::state::BrokerState;
 
 /// Ending of the name of a folder whose topic was deleted.
 const DELETED: &str = "-delete";
+
+/// How often retention runs while the disk is nearly full.
+const PRESSURE: Duration = Duration::from_secs(10);
 
 /// A folder that was renamed and waits to be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +56,11 @@ pub(crate) fn leftovers(disk: &dyn Disk, data_dir: &Path) -> Vec<DeletedFolder> 
 pub enum UpkeepWork {
     /// Remove a folder.
     Remove(DeletedFolder),
+    /// Look at the room on the disk at once.
+    LookAtDisk {
+        /// Because there is less of it.
+        rose: bool,
+    },
     /// End.
     Stop,
 }
@@ -94,11 +105,24 @@ impl Upkeep {
     }
 }
 
+/// What is done every so often, and when it is due.
+struct Timetable {
+    retention: Instant,
+    look: Instant,
+    /// Retention that does not wait for its time, because the disk is nearly full.
+    pressure: Instant,
+}
+
 fn run(state: &Weak<BrokerState>, folders: &mpsc::Receiver<UpkeepWork>, every: Duration) {
-    let mut next = Instant::now() + every;
+    let now = Instant::now();
+    let mut due = Timetable {
+        retention: now + every,
+        look: now,
+        pressure: now,
+    };
     loop {
-        let wait = next.saturating_duration_since(Instant::now());
-        let received = folders.recv_timeout(wait);
+        let next = due.retention.min(due.look);
+        let received = folders.recv_timeout(next.saturating_duration_since(Instant::now()));
         let Some(state) = state.upgrade() else { return };
         if state.stopping.is_cancelled() {
             return;
@@ -106,12 +130,35 @@ fn run(state: &Weak<BrokerState>, folders: &mpsc::Receiver<UpkeepWork>, every: D
         match received {
             Ok(UpkeepWork::Remove(folder)) => remove(&state, &folder),
             Ok(UpkeepWork::Stop) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                apply_retention(&state);
-                next = Instant::now() + every;
-            }
+            Ok(UpkeepWork::LookAtDisk { rose }) => look(&state, &mut due, rose),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
+        // Also between other work, of which there may be much.
+        if due.look <= Instant::now() {
+            look(&state, &mut due, false);
+            due.look = Instant::now() + guard::check_interval(&state);
+        }
+        if due.retention <= Instant::now() {
+            apply_retention(&state);
+            due.retention = Instant::now() + every;
+        }
+    }
+}
+
+/// Looks at the disk. Where it becomes full, what retention may delete goes at once, and again while it stays
+/// nearly full.
+fn look(state: &BrokerState, due: &mut Timetable, rose: bool) {
+    let rose = state.guard.tend(state) || rose;
+    let pressed = state.guard.level() >= Level::Throttle && due.pressure <= Instant::now();
+    if rose || pressed {
+        apply_retention(state);
+        due.pressure = Instant::now() + PRESSURE;
+        // There may be room now.
+        state.guard.tend(state);
+    }
+    if state.guard.level() < Level::Refuse {
+        reopen_starved(state);
     }
 }
 

@@ -113,7 +113,8 @@ const CLIENTS: &str = "Connections and requests";
 const TOPICS: &str = "Defaults of topics";
 const GROUPS: &str = "Consumer groups";
 const UPKEEP: &str = "Upkeep";
-const SECTIONS: &[&str] = &[SERVER, CLIENTS, TOPICS, GROUPS, UPKEEP];
+const DISK: &str = "Room on the disk";
+const SECTIONS: &[&str] = &[SERVER, CLIENTS, TOPICS, GROUPS, UPKEEP, DISK];
 
 fn by_name(def: &'static ConfigDef) -> Option<Setting> {
     if OWN.iter().any(|own| own.name == def.name) {
@@ -129,6 +130,7 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
         (Some(_), _) => TOPICS,
         (None, true) => GROUPS,
         (None, false) if def.name.starts_with("log.cleaner.") => UPKEEP,
+        (None, false) if def.name.starts_with("dlog.disk.") => DISK,
         // Nothing here would read it.
         (None, false) => return None,
     };

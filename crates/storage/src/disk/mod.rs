@@ -24,6 +24,8 @@ pub use mapping::Mapping;
 pub use real::RealDisk;
 pub use sim::{SimDisk, SimFault};
 
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -53,6 +55,17 @@ pub struct DirEntry {
     pub len: u64,
     /// Whether it is a folder.
     pub is_dir: bool,
+}
+
+/// The room on a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Size in bytes.
+    pub total_bytes: u64,
+    /// Bytes in use, by anybody.
+    pub used_bytes: u64,
+    /// Bytes that this process may still use: less than the rest where some are kept for root.
+    pub free_bytes: u64,
 }
 
 /// Released when dropped: the right to be the only process in a folder.
@@ -100,6 +113,14 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// The operating system's error.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn DirLock>>>;
+    /// The room on the file system that a path is on. Waits for no disk on local file systems.
+    ///
+    /// # Errors
+    /// The operating system's error; [`io::ErrorKind::Unsupported`] where there is no telling.
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// An open file with positional access; safe to use from several threads.
@@ -124,6 +145,14 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// The operating system's error.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Grows the file to `len` bytes of zeros that have their place on the disk.
+    ///
+    /// # Errors
+    /// The operating system's error; the file may have grown by less.
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let have = self.len()?;
+        write_zeros(self, have, len)
+    }
     /// Current size in bytes.
     ///
     /// # Errors
@@ -145,6 +174,16 @@ pub trait DiskFile: Send + Sync + Debug {
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+}
+
+/// Writes zeros from a position up to another.
+fn write_zeros<F: DiskFile + ?Sized>(file: &F, mut position: u64, end: u64) -> io::Result<()> {
+    while position < end {
+        let part = (end - position).min(ZEROS.len() as u64) as usize;
+        file.write_all_at(&mut [IoSlice::new(&ZEROS[..part])], position)?;
+        position += part as u64;
+    }
+    Ok(())
 }
 
 /// Reads exactly `buffer.len()` bytes.

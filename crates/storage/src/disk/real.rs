@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 #[cfg(target_os = "linux")]
 use super::ExpectedUse;
-use super::{DirEntry, DirLock, Disk, DiskFile, Mapping, OpenMode};
+use super::{DirEntry, DirLock, Disk, DiskFile, Mapping, OpenMode, Space};
 
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -96,6 +96,16 @@ impl Disk for RealDisk {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(path)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space {
+            total_bytes: bytes(stat.f_blocks),
+            used_bytes: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
+            free_bytes: bytes(stat.f_bavail),
+        })
+    }
 }
 
 fn create_dir_if_missing(path: &Path) -> io::Result<()> {
@@ -157,6 +167,19 @@ impl DiskFile for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(&self.file, FallocateFlags::empty(), 0, len) {
+            // Zeros that are written have their place, too.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let have = self.len()?;
+                super::write_zeros(self, have, len)
+            }
+            allocated => Ok(allocated?),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

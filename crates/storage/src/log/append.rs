@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::MutexGuard;
@@ -42,7 +43,7 @@ pub struct Appended {
     pub last_offset: i64,
     /// Largest timestamp, Unix ms.
     pub max_timestamp_ms: i64,
-    /// The timestamp that the log gave, under `LogAppendTime`.
+    /// The timestamp that the log gave, under `LogAppendTime`; of a duplicate, its largest timestamp.
     pub log_append_time_ms: Option<i64>,
     /// The batch was in the log already: a retry of an idempotent producer.
     pub duplicate: bool,
@@ -133,7 +134,8 @@ impl LogCore {
                     base_offset,
                     last_offset,
                     max_timestamp_ms: timestamp_ms,
-                    log_append_time_ms: None,
+                    // As Kafka: also of batches with the producer's timestamps.
+                    log_append_time_ms: Some(timestamp_ms),
                     duplicate: true,
                     log_start_offset: self.log_start_offset(),
                 }));
@@ -332,21 +334,25 @@ impl LogCore {
         let active = writer.active.clone();
         let start = active.size();
         let len: u64 = group.iter().map(Outgoing::len).sum();
-        let zeros = zeros_ahead(
-            config,
-            writer.written_ahead,
-            start,
-            len,
-            self.unflushed_bytes(start),
-        );
+        let mut zeros = if self.saves_space.load(Ordering::Relaxed) {
+            0
+        } else {
+            let unflushed = self.unflushed_bytes(start);
+            zeros_ahead(config, writer.written_ahead, start, len, unflushed)
+        };
         let mut slices = Vec::with_capacity(group.len() * 2 + 1);
         group
             .iter()
             .for_each(|frame| frame.push_slices(&mut slices));
-        if zeros > 0 {
-            slices.push(IoSlice::new(&ZEROS[..zeros]));
+        let mut written = write_with_zeros(&active, &slices, zeros);
+        if zeros > 0 && written.as_ref().is_err_and(StorageError::is_disk_full) {
+            // The zeros are a convenience: they must not take the room that the frames need.
+            self.undo_write(writer);
+            self.check_online()?;
+            zeros = 0;
+            written = write_with_zeros(&active, &slices, 0);
         }
-        if let Err(error) = active.write_at_end(&mut slices) {
+        if let Err(error) = written {
             self.undo_write(writer);
             return Err(error);
         }
@@ -403,6 +409,11 @@ impl LogCore {
         }
     }
 
+    /// Whether appends do without zeros ahead of them: for a disk that is nearly full.
+    pub fn save_space(&self, on: bool) {
+        self.saves_space.store(on, Ordering::Relaxed);
+    }
+
     fn queue_checkpoint(&self, writer: &mut Writer) {
         if !writer.checkpoint_queued {
             writer.checkpoint_queued = true;
@@ -447,4 +458,14 @@ impl LogCore {
         }
         self.tell(LogEvent::AcknowledgedEnd(last_offset + 1));
     }
+}
+
+/// Writes frames, which `slices` are, at the end of a segment, and zeros behind them.
+fn write_with_zeros(active: &Segment, slices: &[IoSlice<'_>], zeros: usize) -> Result<()> {
+    // A write consumes its slices.
+    let mut parts = slices.to_vec();
+    if zeros > 0 {
+        parts.push(IoSlice::new(&ZEROS[..zeros]));
+    }
+    active.write_at_end(&mut parts)
 }

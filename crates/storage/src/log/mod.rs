@@ -223,6 +223,7 @@ pub struct LogCore {
     checkpoint: Mutex<Checkpoint>,
     offline: OnceLock<String>,
     closed: AtomicBool,
+    saves_space: AtomicBool,
     listener: OnceLock<Listener>,
     lock: Mutex<Option<Box<dyn DirLock>>>,
     this: Weak<LogCore>,

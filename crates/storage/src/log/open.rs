@@ -122,6 +122,7 @@ impl Log {
             checkpoint: Mutex::new(recovered.checkpoint),
             offline: OnceLock::new(),
             closed: AtomicBool::new(false),
+            saves_space: AtomicBool::new(false),
             listener: OnceLock::new(),
             lock: Mutex::new(lock),
             this: this.clone(),
@@ -289,16 +290,17 @@ impl Recovery<'_> {
             report.scanned_bytes == 0 && report.cut.is_none() && report.leftovers.is_empty();
         report.clean = unchanged && stored.is_some_and(|checkpoint| checkpoint.clean);
         segments[active].remove_stale_index()?;
-        place(&segments, &mut replay.producers);
         let checkpoint = self.settle(&segments, end, log_start, stored, unchanged, &replay)?;
-        let first_open = replay.producers.first_open().map(mark_of);
-        let writer = self.writer(
+        let mut writer = self.writer(
             segments[active].clone(),
             scanned.index,
             end.offset,
             end.position,
             replay,
         );
+        // With the index that the active segment has by now.
+        place(&segments, &mut writer.producers);
+        let first_open = writer.producers.first_open().map(mark_of);
         Ok(Recovered {
             segments,
             first_open,
@@ -448,7 +450,11 @@ impl Recovery<'_> {
         segment.publish(scanned.position);
         segment.reopen_for_append(scanned.index.finish());
         segment.seal()?;
-        segment.store_index()
+        match segment.store_index() {
+            // An index saves reads a scan, no more.
+            Err(error) if error.is_disk_full() => Ok(()),
+            stored => stored,
+        }
     }
 
     /// Cuts the segment where whole frames end, and removes later segments.
@@ -500,6 +506,42 @@ impl Recovery<'_> {
         unchanged: bool,
         replay: &Replay,
     ) -> Result<Checkpoint> {
+        match (
+            self.write_down(segments, end, log_start, stored, unchanged, replay),
+            stored,
+        ) {
+            // A disk without room for a new checkpoint and what belongs to it: the old one says less, but
+            // what it says holds.
+            (Err(error), Some(stored)) if error.is_disk_full() => {
+                tracing::warn!(dir = %self.dir.display(), %error, "opened with the old checkpoint: the disk is full");
+                self.sync(segments)?;
+                Ok(Checkpoint {
+                    log_start,
+                    clean: false,
+                    ..stored
+                })
+            }
+            (written, _) => written,
+        }
+    }
+
+    /// Sealed segments were synced when they were scanned.
+    fn sync(&self, segments: &[Arc<Segment>]) -> Result<()> {
+        if let Some(active) = segments.last() {
+            active.file()?.sync_data().context("sync", active.path())?;
+        }
+        self.disk.sync_dir(self.dir).context("sync", self.dir)
+    }
+
+    fn write_down(
+        &self,
+        segments: &[Arc<Segment>],
+        end: Mark,
+        log_start: i64,
+        stored: Option<Checkpoint>,
+        unchanged: bool,
+        replay: &Replay,
+    ) -> Result<Checkpoint> {
         for segment in segments {
             segment.store_aborted()?;
         }
@@ -517,10 +559,7 @@ impl Recovery<'_> {
                 ..stored
             });
         }
-        if let Some(active) = segments.last() {
-            active.file()?.sync_data().context("sync", active.path())?;
-        }
-        self.disk.sync_dir(self.dir).context("sync", self.dir)?;
+        self.sync(segments)?;
         replay.epochs.store(&**self.disk, self.dir)?;
         let bytes = encoded_snapshot(&replay.producers, segments);
         let snapshot = bytes.as_ref().map(|_| end.offset);

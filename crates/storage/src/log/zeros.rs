@@ -1,6 +1,6 @@
 //! Zeros behind the appends: how many are worth their writing.
 //!
-//! Invariants: zeros never leave the segment.
+//! Invariants: zeros never leave the segment, and no append is refused for want of room for them.
 
 use crate::config::{FlushPolicy, LogConfig};
 

@@ -12,11 +12,15 @@
 //! | … | block | followed by its checksum, if the frame has them; then the next block's length |
 //! | 0 or 4 | content checksum | |
 //!
+//! Kafka's default level, 9, is the fast compressor, which is `lz4_flex` here; every other level is high
+//! compression, of the C library as in Kafka's own clients (KIP-390).
+//!
 //! The frame's extent is walked before anything is decoded: a frame without its end mark is cut
 //! off, and nothing may follow it (Kafka's reader would not see it).
 
 use std::io::{self, Write};
 
+use lz4::block::CompressionMode;
 use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
 use super::{Stop, read_bounded};
@@ -30,7 +34,43 @@ const CONTENT_CHECKSUM: u8 = 0x04;
 const DICTIONARY: u8 = 0x01;
 const UNCOMPRESSED_BLOCK: u32 = 1 << 31;
 
-pub(super) fn compress(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+/// The level that means the fast compressor.
+const DEFAULT_LEVEL: i32 = 9;
+/// The highest level that the C library has; Kafka's levels beyond it mean the same.
+const MAX_LEVEL: i32 = 12;
+const BLOCK_BYTES: usize = 64 << 10;
+/// Version 1, independent blocks, no checksums; blocks of 64 KiB; the second byte of their xxHash32.
+const HEADER: [u8; 3] = [0x60, 0x40, 0x82];
+
+pub(super) fn compress(level: Option<i32>, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    match level {
+        None | Some(DEFAULT_LEVEL) => compress_fast(bytes, out),
+        Some(level) => compress_high(level.min(MAX_LEVEL), bytes, out),
+    }
+}
+
+fn compress_high(level: i32, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&HEADER);
+    for block in bytes.chunks(BLOCK_BYTES) {
+        let mode = CompressionMode::HIGHCOMPRESSION(level);
+        let packed = lz4::block::compress(block, Some(mode), false)?;
+        // A block that does not get smaller is kept as it is.
+        let (block, flag) = if packed.len() < block.len() {
+            (&packed[..], 0)
+        } else {
+            (block, UNCOMPRESSED_BLOCK)
+        };
+        // At most 64 KiB.
+        let length = block.len() as u32 | flag;
+        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(block);
+    }
+    out.extend_from_slice(&[0; 4]);
+    Ok(())
+}
+
+fn compress_fast(bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     let info = FrameInfo::new()
         .block_size(BlockSize::Max64KB)
         .block_mode(BlockMode::Independent);

@@ -31,7 +31,7 @@ pub(super) fn compress(
         }
         Compression::Gzip => gzip::compress(level, bytes, out),
         Compression::Snappy => snappy::compress(bytes, out),
-        Compression::Lz4 => lz4::compress(bytes, out),
+        Compression::Lz4 => lz4::compress(level, bytes, out),
         Compression::Zstd => zstd::compress(level, bytes, out),
     };
     done.map_err(|error| RecordError::Compress {
@@ -158,6 +158,12 @@ mod tests {
                 assert_eq!(decompress(codec, &out, 20_000).as_ref(), Ok(&bytes));
             }
             if codec.levels().is_some() {
+                let size = |level| {
+                    let mut out = Vec::new();
+                    compress(codec, level, &bytes, &mut out).unwrap();
+                    out.len()
+                };
+                assert!(size(Some(max)) < size(None), "{codec} has levels");
                 let mut out = Vec::new();
                 assert!(compress(codec, Some(max + 1), &bytes, &mut out).is_err());
             }
