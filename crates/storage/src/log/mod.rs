@@ -17,6 +17,7 @@ mod embedded;
 mod open;
 mod outgoing;
 mod read;
+mod report;
 mod sync;
 mod transactions;
 mod trim;
@@ -35,8 +36,8 @@ use parking_lot::Mutex;
 pub use acknowledge::Acknowledged;
 pub use append::{AppendMode, Appended};
 pub use embedded::NewRecord;
-pub use open::{Cut, RecoveryReport};
 pub use read::{LogSlice, ReadLimit, Records, SliceBytes, TimestampOffset};
+pub use report::{Cut, RecoveryReport};
 pub use transactions::Committed;
 pub use trim::RetentionReport;
 

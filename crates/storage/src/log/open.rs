@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::acknowledge::{FlushGroup, Waiters};
 use super::read::containing;
+use super::report::{Cut, RecoveryReport, log_report};
 use super::sync::{FlushQueue, encoded_snapshot};
 use super::transactions::mark_of;
 use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
@@ -27,38 +28,6 @@ use crate::segment::{
     IndexBuilder, Segment, detect_segment_format, log_file_name, remove_segment_files,
 };
 use crate::walk::Step;
-
-/// What opening a log found and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// The log was closed in order: nothing had to be read.
-    pub clean: bool,
-    /// First offset that was read again.
-    pub recovery_point: i64,
-    /// Bytes that were read again and found whole.
-    pub scanned_bytes: u64,
-    /// Where the log was cut, if it was.
-    pub cut: Option<Cut>,
-    /// Names of leftovers of interrupted work that were removed.
-    pub leftovers: Vec<String>,
-    /// The checkpoint was missing or unreadable although there were segments.
-    pub checkpoint_lost: bool,
-}
-
-/// A torn tail that recovery removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// The segment file.
-    pub path: PathBuf,
-    /// Where it was cut.
-    pub position: u64,
-    /// Offset that the next record gets.
-    pub next_offset: i64,
-    /// Bytes removed, of this and later segments.
-    pub bytes: u64,
-    /// What was wrong with them.
-    pub reason: String,
-}
 
 /// The pieces of a log after recovery.
 struct Recovered {
@@ -637,20 +606,5 @@ fn place(segments: &[Arc<Segment>], producers: &mut ProducerStates) {
                 position: frame.position,
             });
         }
-    }
-}
-
-fn log_report(dir: &Path, report: &RecoveryReport) {
-    if let Some(cut) = &report.cut {
-        tracing::warn!(
-            path = %cut.path.display(), position = cut.position, bytes = cut.bytes,
-            next_offset = cut.next_offset, reason = %cut.reason, "cut a torn tail"
-        );
-    }
-    if report.checkpoint_lost {
-        tracing::warn!(dir = %dir.display(), "no usable checkpoint: the whole log was read");
-    }
-    if report.scanned_bytes > 0 {
-        tracing::info!(dir = %dir.display(), bytes = report.scanned_bytes, "recovered");
     }
 }
