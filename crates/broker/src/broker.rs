@@ -304,6 +304,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         producer_ids: ProducerIds::default(),
         groups: crate::groups::Groups::default(),
         guard: DiskGuard::default(),
+        loggers: std::sync::OnceLock::new(),
         metrics,
         connections: Arc::default(),
         upkeep: work.clone(),

@@ -1,6 +1,6 @@
 //! What all connections share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dlog_metadata::configs::StaticConfigs;
 use dlog_metadata::configs::group::GroupConfig;
@@ -12,6 +12,7 @@ use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
 use crate::guard::DiskGuard;
 use crate::identity::Identity;
+use crate::loggers::Loggers;
 use crate::metrics::Metrics;
 use crate::net::listener::ConnectionCounts;
 use crate::partitions::{Partitions, UpkeepWork};
@@ -39,6 +40,8 @@ pub struct BrokerState {
     pub groups: crate::groups::Groups,
     /// Stands between producers and the last of the disk.
     pub guard: DiskGuard,
+    /// The loggers of the process, once somebody gave them.
+    pub loggers: OnceLock<Arc<dyn Loggers>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.
