@@ -12,7 +12,7 @@ use dlog_fuzz::{
     DIR, config, env, repair_batches, repair_checkpoint, repair_messages, segment_file,
 };
 use dlog_storage::disk::{Disk, SimDisk};
-use dlog_storage::{Format, Log};
+use dlog_storage::{AbortedTransaction, Format, Log};
 use libfuzzer_sys::fuzz_target;
 
 const REPAIR: u8 = 1;
@@ -30,6 +30,7 @@ fn file_of(kind: u8) -> PathBuf {
         0..3 => segment_file(base, "log"),
         3 => Path::new(DIR).join("checkpoint"),
         4 => segment_file(base, "index"),
+        5 if kind & 0x80 != 0 => segment_file(base, "txnindex"),
         5 => segment_file(base, "timeindex"),
         6 => segment_file(base, "snapshot"),
         _ => Path::new(DIR).join("leader-epoch-checkpoint"),
@@ -80,6 +81,14 @@ fn contents(log: &Log) -> Option<Vec<(i64, Option<Vec<u8>>)>> {
     Some(found)
 }
 
+/// What readers of committed records are told: the last stable offset and the aborted transactions.
+fn committed(log: &Log) -> (i64, Option<Vec<AbortedTransaction>>) {
+    let (start, stable) = (log.log_start_offset(), log.last_stable_offset());
+    assert!((start..=log.acknowledged_end().max(start)).contains(&stable));
+    let _ = log.read_committed(start, 1 << 10);
+    (stable, log.aborted_transactions(start, stable).ok())
+}
+
 fuzz_target!(|data: &[u8]| {
     let Some((flags, data)) = data.split_first() else {
         return;
@@ -116,6 +125,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let read = contents(&log);
     let ends = (log.log_start_offset(), log.log_end_offset());
+    let told = committed(&log);
     let _ = log.offset_for_timestamp(0);
     let _ = log.max_timestamp();
     drop(log);
@@ -127,6 +137,7 @@ fuzz_target!(|data: &[u8]| {
     let (log, report) = Log::open_with(&env(&disk), DIR, config).expect("what was recovered opens");
     assert_eq!(report.cut, None, "recovery left something to cut");
     assert_eq!((log.log_start_offset(), log.log_end_offset()), ends);
+    assert_eq!(committed(&log), told);
     if let Some(read) = read {
         assert_eq!(contents(&log).as_ref(), Some(&read));
     }

@@ -17,6 +17,7 @@ pub mod history;
 pub mod mount;
 pub mod produce;
 pub mod requests;
+mod requests_of_transactions;
 pub mod server;
 pub mod wire;
 

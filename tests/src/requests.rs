@@ -24,6 +24,7 @@ pub fn samples(topic: &str) -> Vec<(ApiKey, RequestKind)> {
     samples.extend(topics(topic));
     samples.extend(configs(topic));
     samples.extend(groups(topic));
+    samples.extend(crate::requests_of_transactions::samples(topic));
     samples.extend(cluster(topic));
     samples
 }
@@ -504,6 +505,11 @@ pub fn newer(topic: &str) -> Vec<(ApiKey, i16, Vec<u8>)> {
     let log_dirs = [&[2][..], &text(topic), &[2, 0, 0, 0, 0, 0, 0]].concat();
     let delete_groups = [&[2][..], &text("no-such-group"), &[0]].concat();
     let bodies = [
+        (
+            ApiKey::TxnOffsetCommit,
+            6,
+            crate::requests_of_transactions::txn_offset_commit_6(),
+        ),
         (ApiKey::ListOffsets, 11, list_offsets),
         (ApiKey::OffsetCommit, 10, offset_commit),
         (ApiKey::OffsetFetch, 10, offset_fetch),

@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use dlog_storage::record::{Compression, Header};
-use dlog_storage::{Format, Log, LogConfig, NewRecord};
+use dlog_storage::record::{BatchBuilder, Compression, Header};
+use dlog_storage::{AppendMode, EndMarker, Format, Log, LogConfig, NewRecord};
 use dlog_system_tests::server::binary;
 use serde_json::Value;
 
@@ -337,4 +337,74 @@ fn a_folder_without_segments_is_an_error_that_says_so() {
         assert!(output.stdout.is_empty() || command == "dump");
         assert!(!output.stderr.is_empty(), "{command} says why");
     }
+}
+
+/// A closed log with an aborted and a committed transaction over several segments.
+fn make_transactions(dir: &Path) {
+    let config = LogConfig {
+        segment_bytes: 400,
+        ..LogConfig::default()
+    };
+    let log = Log::open(dir, config).unwrap();
+    let leader = AppendMode::Leader {
+        leader_epoch: 0,
+        log_append_time: None,
+    };
+    for sequence in 0..6 {
+        for producer in [7, 8] {
+            let mut batch = BatchBuilder::new()
+                .producer(producer, 0, sequence)
+                .transactional(true);
+            batch.push(1, None, Some(b"value"), &[]).unwrap();
+            log.append_batches(batch.build().unwrap(), leader).unwrap();
+        }
+    }
+    for (producer_id, committed) in [(7, true), (8, false)] {
+        let marker = EndMarker {
+            producer_id,
+            producer_epoch: 0,
+            committed,
+            coordinator_epoch: 0,
+            timestamp_ms: 1,
+            strict_epoch: false,
+        };
+        log.append_end_marker(marker, 0).unwrap();
+    }
+    log.close().unwrap();
+}
+
+#[test]
+fn transactions_are_shown_checked_and_indexed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    make_transactions(dir.path());
+    let last = segments(dir.path()).pop().unwrap();
+    let index = last.with_extension("txnindex");
+    let table = run(0, &["dump"], dir.path());
+    for kind in ["txn", "commit", "abort"] {
+        assert!(table.contains(kind), "{table}");
+    }
+    let found = json_lines(&run(0, &["dump", "--json"], &index));
+    let expected = serde_json::json!({
+        "producer_id": 8, "first_offset": 1, "last_offset": 13, "last_stable_offset": 14,
+    });
+    assert_eq!(found, [expected]);
+    let verify = |code| -> Value {
+        serde_json::from_str(&run(code, &["verify", "--json"], dir.path())).unwrap()
+    };
+    let fault = |report: &Value| {
+        let of_last = report["segments"].as_array().unwrap().last().unwrap();
+        assert_eq!(of_last["aborted_transactions"], 1);
+        of_last["index_fault"].as_str().map(str::to_owned)
+    };
+    assert_eq!(fault(&verify(0)), None);
+    let whole = std::fs::read(&index).unwrap();
+    std::fs::remove_file(&index).unwrap();
+    assert!(fault(&verify(0)).unwrap().contains("lacks 1 of 1"));
+    std::fs::write(&index, &whole[..20]).unwrap();
+    assert!(fault(&verify(0)).unwrap().contains("cut short"));
+    assert!(run(0, &["verify"], dir.path()).contains("nothing is lost"));
+    assert!(run(1, &["dump"], &index).is_empty());
+    run(0, &["repair-index"], dir.path());
+    assert_eq!(std::fs::read(&index).unwrap(), whole);
+    assert_eq!(fault(&verify(0)), None);
 }

@@ -79,7 +79,11 @@ impl Broker {
             ));
         }
         let warming = state.clone();
-        tasks.spawn(async move { warming.groups.warm_up(&warming).await });
+        tasks.spawn(async move {
+            // Groups first: transactions end in their partitions too.
+            warming.groups.warm_up(&warming).await;
+            warming.transactions.warm_up(&warming).await;
+        });
         let upkeep = Mutex::new(Some(upkeep));
         Ok(Self {
             state,
@@ -305,6 +309,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         groups: crate::groups::Groups::default(),
         guard: DiskGuard::default(),
         loggers: std::sync::OnceLock::new(),
+        transactions: crate::transactions::Transactions::default(),
         metrics,
         connections: Arc::default(),
         upkeep: work.clone(),

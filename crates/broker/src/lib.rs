@@ -30,6 +30,7 @@ pub mod producer_ids;
 pub mod protocol;
 pub mod state;
 pub mod topics;
+pub mod transactions;
 
 pub use broker::Broker;
 pub use config::{BrokerConfig, ListenerConfig};

@@ -72,6 +72,7 @@ pub struct Metrics {
     topic_messages_in: Family<TopicLabel, Counter>,
     flush_seconds: LatencyHistogram,
     flush_failures: Counter,
+    marker_retries: Counter,
 }
 
 /// Measures one request from its whole arrival to the last byte of its reply. It holds no counter: what
@@ -125,6 +126,7 @@ impl Metrics {
             topic_messages_in: Family::default(),
             flush_seconds: LatencyHistogram::default(),
             flush_failures: Counter::default(),
+            marker_retries: Counter::default(),
         };
         registry.register("requests", "Requests answered, by API", requests);
         registry.register(
@@ -193,6 +195,11 @@ impl Metrics {
             "flush_failures",
             "Flushes that failed",
             self.flush_failures.clone(),
+        );
+        registry.register(
+            "transaction_marker_retries",
+            "Ends of transactions that have to be written once more, by partition",
+            self.marker_retries.clone(),
         );
         let started: Gauge = Gauge::default();
         started.set(crate::state::system_time_ms() / 1000);
@@ -290,6 +297,11 @@ impl Metrics {
         self.topic_messages_in.remove(&label);
     }
 
+    /// Markers of so many partitions could not be written.
+    pub fn markers_to_retry(&self, partitions: usize) {
+        self.marker_retries.inc_by(partitions as u64);
+    }
+
     /// A flush ended.
     pub fn flushed(&self, duration: Duration, ok: bool) {
         self.flush_seconds.observe(duration);
@@ -370,6 +382,31 @@ fn encode_counter(
 ) -> Result<(), std::fmt::Error> {
     let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     ConstCounter::new(value).encode(counter)
+}
+
+fn encode_transactions(
+    encoder: &mut DescriptorEncoder<'_>,
+    state: &BrokerState,
+) -> Result<(), std::fmt::Error> {
+    let counts = crate::transactions::counts(state);
+    let open = i64::try_from(counts.open).unwrap_or(i64::MAX);
+    encode_gauge(encoder, "open_transactions", "Transactions under way", open)?;
+    let ended = [
+        (
+            "transactions_committed",
+            "Transactions that were committed",
+            counts.committed,
+        ),
+        (
+            "transactions_aborted",
+            "Transactions that were aborted",
+            counts.aborted,
+        ),
+    ];
+    for (name, help, count) in ended {
+        encode_counter(encoder, name, help, count)?;
+    }
+    Ok(())
 }
 
 impl Collector for StateCollector {
@@ -454,6 +491,7 @@ impl Collector for StateCollector {
             "Incremental fetch sessions",
             sessions,
         )?;
+        encode_transactions(encoder, &state)?;
         encode_guard(encoder, state.guard.figures())?;
         if let Ok(disk) = state.env.disk.space(&state.config.data_dir) {
             let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);

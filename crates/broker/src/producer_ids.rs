@@ -34,26 +34,54 @@ impl ProducerIds {
     /// # Errors
     /// When the metadata cannot be written.
     pub fn allocate(&self, metadata: &LocalMetadataLog) -> Result<i64, MetadataError> {
+        self.take(1, metadata).map(|ids| ids.start)
+    }
+
+    /// Up to `count` ids that follow each other, at least one; waits for the disk when the block has
+    /// none left.
+    ///
+    /// # Errors
+    /// When the metadata cannot be written.
+    pub fn take(
+        &self,
+        count: i64,
+        metadata: &LocalMetadataLog,
+    ) -> Result<Range<i64>, MetadataError> {
+        if let Some(ids) = self.take_of_block(count) {
+            return Ok(ids);
+        }
         let allocated = metadata.change(|image| {
             // Another request may have taken a block while this one waited for its turn.
-            if let Some(id) = self.next() {
-                return Ok((Vec::new(), (id, None)));
+            if let Some(ids) = self.take_of_block(count) {
+                return Ok((Vec::new(), (ids, None)));
             }
             let first = image.next_producer_id();
             let next = first.checked_add(BLOCK).ok_or_else(|| {
                 MetadataError::Contradiction("all producer ids have been handed out".to_owned())
             })?;
+            let split = first + count.clamp(1, BLOCK);
             Ok((
                 vec![MetadataRecord::ProducerIdsAllocated { next }],
-                (first, Some(first + 1..next)),
+                (first..split, Some(split..next)),
             ))
         });
-        let (id, block) = allocated.map_err(|error| match error {
+        let (ids, block) = allocated.map_err(|error| match error {
             ChangeError::Refused(error) | ChangeError::Failed(error) => error,
         })?;
         if let Some(block) = block {
             *self.block.lock() = block;
         }
-        Ok(id)
+        Ok(ids)
+    }
+
+    fn take_of_block(&self, count: i64) -> Option<Range<i64>> {
+        let mut block = self.block.lock();
+        if block.is_empty() {
+            return None;
+        }
+        let split = block.start.saturating_add(count.max(1)).min(block.end);
+        let ids = block.start..split;
+        block.start = split;
+        Some(ids)
     }
 }

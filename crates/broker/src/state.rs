@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use dlog_metadata::configs::StaticConfigs;
 use dlog_metadata::configs::group::GroupConfig;
+use dlog_metadata::configs::{self, StaticConfigs};
 use dlog_metadata::{LocalMetadataLog, MetadataImage};
 use dlog_storage::LogEnv;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,8 @@ pub struct BrokerState {
     pub guard: DiskGuard,
     /// The loggers of the process, once somebody gave them.
     pub loggers: OnceLock<Arc<dyn Loggers>>,
+    /// Transactions.
+    pub transactions: crate::transactions::Transactions,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Open connections.
@@ -62,6 +64,21 @@ impl BrokerState {
     /// exist.
     pub fn group_config<'a>(&'a self, image: &'a MetadataImage, group_id: &str) -> GroupConfig<'a> {
         GroupConfig::new(image, group_id, self.node_id(), &self.statics)
+    }
+
+    /// A broker setting as it holds now; `default` when it is unknown or no number of this kind.
+    pub fn number<T: std::str::FromStr>(&self, name: &str, default: T) -> T {
+        self.setting(name)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(default)
+    }
+
+    /// A broker setting as it holds now; `None` when it is unknown, or not set and without a default.
+    pub fn setting(&self, name: &str) -> Option<String> {
+        let def = configs::broker::find(name)?;
+        let image = self.image();
+        let resolved = configs::resolve_broker(def, &image, Some(self.node_id()), &self.statics);
+        resolved.value().map(ToString::to_string)
     }
 
     /// The clock, Unix ms.

@@ -226,14 +226,18 @@ async fn this_node_coordinates_every_group_and_is_the_cluster() {
             .first()
             .map_or(response.port, |coordinator| coordinator.port);
         assert_eq!(found, port);
-        if version >= 1 {
-            let response: FindCoordinatorResponse =
-                client.call(version, &request.with_key_type(1)).await;
+        // Of transactions too, and of nothing else that is coordinated.
+        for (key_type, known) in [(1, true), (9, false)] {
+            if version == 0 {
+                continue;
+            }
+            let request = request.clone().with_key_type(key_type);
+            let response: FindCoordinatorResponse = client.call(version, &request).await;
             let code = response
                 .coordinators
                 .first()
                 .map_or(response.error_code, |c| c.error_code);
-            assert_ne!(code, 0);
+            assert_eq!(code == 0, known, "key type {key_type}");
         }
     }
     for version in 0..=2 {

@@ -17,6 +17,12 @@ pub enum PersistError {
     /// The records exceed what the partition accepts.
     #[error("the records are too large for the partition")]
     TooLarge,
+    /// A newer epoch of the producer is known there: its transaction is not the current one.
+    #[error("a newer epoch of the producer is known")]
+    ProducerFenced,
+    /// A newer coordinator of the transaction has written there.
+    #[error("a newer coordinator of the transaction is known")]
+    CoordinatorFenced,
     /// Anything else.
     #[error("the write failed")]
     Failed,

@@ -13,6 +13,9 @@ mod wire;
 
 pub use error::{CodecError, PersistError};
 pub use placement::partition_for_name;
-pub use shell::{Action, Phase, Record, StateMachine, Token, WriteId};
+pub use shell::{
+    Action, LogEntry, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Phase, Producer, Record, StateMachine,
+    Token, TransactionMarker, WriteId,
+};
 pub use sweep::{Sweep, behind};
 pub use wire::{Reader, Writer};

@@ -21,6 +21,57 @@ pub struct Record {
     pub value: Option<Bytes>,
 }
 
+/// No producer id.
+pub const NO_PRODUCER_ID: i64 = -1;
+/// No producer epoch.
+pub const NO_PRODUCER_EPOCH: i16 = -1;
+
+/// A producer id and its epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Producer {
+    /// The producer id.
+    pub id: i64,
+    /// Its epoch.
+    pub epoch: i16,
+}
+
+impl Producer {
+    /// Id and epoch -1: none.
+    pub const NONE: Self = Self {
+        id: NO_PRODUCER_ID,
+        epoch: NO_PRODUCER_EPOCH,
+    };
+}
+
+/// The end of a producer's transaction in one partition (KIP-98).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionMarker {
+    /// The producer, with the epoch that the marker carries.
+    pub producer: Producer,
+    /// Committed, or aborted.
+    pub committed: bool,
+    /// The epoch of the transaction's coordinator.
+    pub coordinator_epoch: i32,
+    /// The epoch has to be larger than that of the transaction (KIP-890, version 2 of the protocol).
+    pub strict_epoch: bool,
+}
+
+/// What is appended to a coordinator's partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogEntry {
+    /// Records that count once they are durable, in order.
+    Records(Vec<Record>),
+    /// Records that are part of a producer's transaction, in one batch.
+    InTransaction {
+        /// The producer.
+        producer: Producer,
+        /// The records in order.
+        records: Vec<Record>,
+    },
+    /// The end of a transaction.
+    Marker(TransactionMarker),
+}
+
 /// Where a coordinator is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -43,13 +94,13 @@ pub enum Action<R, W> {
         /// Its answer.
         reply: R,
     },
-    /// Append `records` behind those of all earlier writes, then report the end of this write with
+    /// Append `entry` behind those of all earlier writes, then report the end of this write with
     /// [`StateMachine::persisted`].
     Append {
         /// Names this write.
         write: WriteId,
-        /// The records in order.
-        records: Vec<Record>,
+        /// What is written.
+        entry: LogEntry,
     },
     /// Something that only this kind of coordinator asks for.
     Work(W),

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-pub use dlog_coordination::{Record as GroupRecord, Token, WriteId};
+pub use dlog_coordination::{Producer, Record as GroupRecord, Token, TransactionMarker, WriteId};
 use uuid::Uuid;
 
 use crate::consumer::ConsumerBeat;
-use crate::error::GroupError;
+use crate::error::{GroupError, PersistError};
 use crate::group::GroupState;
 use crate::modern::Refused;
 
@@ -32,6 +32,22 @@ pub enum Effect {
         /// The records in order.
         records: Vec<GroupRecord>,
     },
+    /// The same for records that are part of the transaction of `producer`.
+    PersistInTransaction {
+        /// Names this write.
+        write: WriteId,
+        /// The producer.
+        producer: Producer,
+        /// The records in order.
+        records: Vec<GroupRecord>,
+    },
+    /// The same for the end of a transaction.
+    PersistMarker {
+        /// Names this write.
+        write: WriteId,
+        /// The end.
+        marker: TransactionMarker,
+    },
 }
 
 /// An answer that came later than its request.
@@ -47,6 +63,8 @@ pub enum Reply {
     OffsetDelete(Result<Vec<TopicResult>, GroupError>),
     /// To the deletion of a group.
     DeleteGroup(Result<(), GroupError>),
+    /// To the end of a transaction.
+    EndTransaction(Result<(), PersistError>),
     /// To [`ConsumerHeartbeat`].
     ConsumerHeartbeat(Result<ConsumerBeat, Refused>),
 }
@@ -282,6 +300,9 @@ pub struct FetchedOffset {
     pub leader_epoch: i32,
     /// The client's free text.
     pub metadata: String,
+    /// A transaction that is still open has committed an offset of this partition (KIP-447): the
+    /// one that counts is not known. Only when stable offsets were asked for.
+    pub unstable: bool,
 }
 
 impl FetchedOffset {
@@ -293,6 +314,14 @@ impl FetchedOffset {
             offset: -1,
             leader_epoch: -1,
             metadata,
+            unstable: false,
+        }
+    }
+
+    pub(crate) fn unstable(topic: &str, partition: i32) -> Self {
+        Self {
+            unstable: true,
+            ..Self::none(topic, partition)
         }
     }
 }

@@ -42,6 +42,12 @@ pub enum GroupError {
     /// The commit is too large to be written.
     #[error("the committed offsets are too large to store")]
     InvalidCommitOffsetSize,
+    /// A newer epoch of the producer is known.
+    #[error("a newer epoch of the producer is known")]
+    InvalidProducerEpoch,
+    /// The transaction does not contain the group's partition.
+    #[error("the group is not part of the transaction")]
+    InvalidTxnState,
     /// The request breaks a bound of ours.
     #[error("the request is not valid")]
     InvalidRequest,
@@ -104,6 +110,8 @@ impl GroupError {
             Self::InvalidCommitOffsetSize => 28,
             Self::UnsupportedVersion => 35,
             Self::InvalidRequest => 42,
+            Self::InvalidProducerEpoch => 47,
+            Self::InvalidTxnState => 48,
             Self::PolicyViolation => 44,
             Self::NonEmptyGroup => 68,
             Self::GroupIdNotFound => 69,
@@ -134,7 +142,9 @@ impl ToGroupError for PersistError {
             Self::Unavailable => GroupError::CoordinatorNotAvailable,
             Self::NotLeader => GroupError::NotCoordinator,
             Self::TimedOut => GroupError::RebalanceInProgress,
-            Self::TooLarge | Self::Failed => GroupError::UnknownServerError,
+            Self::TooLarge | Self::Failed | Self::ProducerFenced | Self::CoordinatorFenced => {
+                GroupError::UnknownServerError
+            }
         }
     }
 
@@ -143,7 +153,8 @@ impl ToGroupError for PersistError {
             Self::Unavailable | Self::TimedOut => GroupError::CoordinatorNotAvailable,
             Self::NotLeader => GroupError::NotCoordinator,
             Self::TooLarge => GroupError::InvalidCommitOffsetSize,
-            Self::Failed => GroupError::UnknownServerError,
+            Self::ProducerFenced => GroupError::InvalidProducerEpoch,
+            Self::Failed | Self::CoordinatorFenced => GroupError::UnknownServerError,
         }
     }
 }

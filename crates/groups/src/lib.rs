@@ -68,6 +68,7 @@ mod group;
 mod modern;
 mod offsets;
 mod step;
+mod transactional;
 
 pub use api::*;
 pub use config::{ConsumerConfig, ConsumerSettings, GroupConfig, MigrationPolicy};

@@ -1,12 +1,15 @@
 //! What a group may touch while it takes a step: the settings, the time, the effects it produces
 //! and the writes it is waiting for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::api::{Effect, GroupRecord, JoinRefused, Reply, Token, TopicResult, WriteId};
+use crate::api::{
+    Effect, GroupRecord, JoinRefused, Producer, Reply, Token, TopicResult, TransactionMarker,
+    WriteId,
+};
 use crate::classic::MemberUpdate;
 use crate::config::GroupConfig;
 use crate::error::GroupError;
@@ -44,6 +47,31 @@ impl Step<'_> {
     }
 }
 
+impl Step<'_> {
+    pub(crate) fn persist_in_transaction(
+        &mut self,
+        group: &Arc<str>,
+        producer: Producer,
+        records: Vec<GroupRecord>,
+        purpose: Purpose,
+    ) {
+        let write = self.writes.open(group, purpose);
+        self.out.push(Effect::PersistInTransaction {
+            write,
+            producer,
+            records,
+        });
+    }
+
+    pub(crate) fn persist_marker(&mut self, marker: TransactionMarker, token: Token) {
+        // It is of no group in particular.
+        let write = self
+            .writes
+            .open(&"".into(), Purpose::EndTransaction { marker, token });
+        self.out.push(Effect::PersistMarker { write, marker });
+    }
+}
+
 /// Writes that the shell has not reported yet.
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
@@ -76,6 +104,19 @@ pub(crate) enum Purpose {
     Offsets {
         changes: Vec<OffsetChange>,
         then: OffsetsThen,
+    },
+    /// Offsets of an open transaction.
+    TransactionalOffsets {
+        producer_id: i64,
+        changes: Vec<OffsetChange>,
+        then: OffsetsThen,
+        /// How the transaction ended, when its marker was reported first.
+        committed: Option<bool>,
+    },
+    /// A transaction ends.
+    EndTransaction {
+        marker: TransactionMarker,
+        token: Token,
     },
     /// The group goes away.
     Delete { token: Option<Token> },
@@ -115,6 +156,29 @@ pub(crate) struct OffsetChange {
     pub(crate) topic: Arc<str>,
     pub(crate) partition: i32,
     pub(crate) value: Option<CommittedOffset>,
+    /// A later commit of the partition counts already. A deletion still ends the waiting of what
+    /// transactions committed before it.
+    pub(crate) superseded: bool,
+}
+
+impl OffsetChange {
+    pub(crate) fn set(topic: Arc<str>, partition: i32, offset: CommittedOffset) -> Self {
+        Self {
+            topic,
+            partition,
+            value: Some(offset),
+            superseded: false,
+        }
+    }
+
+    pub(crate) fn delete(topic: Arc<str>, partition: i32) -> Self {
+        Self {
+            topic,
+            partition,
+            value: None,
+            superseded: false,
+        }
+    }
 }
 
 impl Writes {
@@ -132,6 +196,17 @@ impl Writes {
         write
     }
 
+    /// The place of the next record that loading finds.
+    pub(crate) fn found_next(&mut self) -> WriteId {
+        self.last += 1;
+        WriteId(self.last)
+    }
+
+    /// Behind everything so far, before everything that comes.
+    pub(crate) fn behind_all(&self) -> WriteId {
+        WriteId(self.last.saturating_add(1))
+    }
+
     pub(crate) fn close(&mut self, write: WriteId) -> Option<OpenWrite> {
         self.open.remove(&write)
     }
@@ -140,25 +215,67 @@ impl Writes {
         std::mem::take(&mut self.open)
     }
 
-    /// `write` is durable. Writes come to an end in any order but take effect in the order of the
-    /// log: what an earlier write of the group, still open, says about the same partitions must
-    /// not be applied any more.
+    /// What `write` says of these partitions counts. Writes come to an end in any order but take
+    /// effect in the order of the log: what an earlier write of the group, still open, says about
+    /// the same partitions must not be applied any more.
     pub(crate) fn supersede(&mut self, write: WriteId, group: &str, keys: &[OffsetChange]) {
-        let mut covered: Option<BTreeSet<(&str, i32)>> = None;
+        let mut covered: Option<BTreeMap<(&str, i32), bool>> = None;
         for (_, earlier) in self.open.range_mut(..write) {
-            let Purpose::Offsets { changes, .. } = &mut earlier.purpose else {
-                continue;
-            };
             if &*earlier.group != group {
                 continue;
             }
             let covered = covered.get_or_insert_with(|| {
-                keys.iter()
-                    .map(|change| (&*change.topic, change.partition))
+                let keys = keys.iter();
+                keys.map(|key| ((&*key.topic, key.partition), key.value.is_none()))
                     .collect()
             });
-            changes.retain(|change| !covered.contains(&(&*change.topic, change.partition)));
+            let by =
+                |change: &OffsetChange| covered.get(&(&*change.topic, change.partition)).copied();
+            match &mut earlier.purpose {
+                Purpose::Offsets { changes, .. } => {
+                    changes.retain(|change| change.value.is_none() || by(change).is_none());
+                    let superseded = changes.iter_mut().filter(|change| by(change).is_some());
+                    superseded.for_each(|change| change.superseded = true);
+                }
+                Purpose::TransactionalOffsets { changes, .. } => {
+                    // Deleted, it waits no longer; behind a commit it still does.
+                    changes.retain(|change| by(change) != Some(true));
+                    let superseded = changes.iter_mut().filter(|change| by(change).is_some());
+                    superseded.for_each(|change| change.superseded = true);
+                }
+                _ => {}
+            }
         }
+    }
+
+    /// The marker of `write` is durable: how the transaction of earlier writes, still open, ended.
+    pub(crate) fn end_transaction(&mut self, write: WriteId, producer_id: i64, ends: bool) {
+        // What lies before an earlier marker is for that one to end.
+        let begin = self.open_marker(write, producer_id);
+        let begin = begin.unwrap_or(WriteId(0));
+        for (_, earlier) in self.open.range_mut(begin..write) {
+            if let Purpose::TransactionalOffsets {
+                producer_id: producer,
+                committed,
+                ..
+            } = &mut earlier.purpose
+                && *producer == producer_id
+            {
+                committed.get_or_insert(ends);
+            }
+        }
+    }
+
+    /// The producer's last marker before `write` that is still open.
+    pub(crate) fn open_marker(&self, write: WriteId, producer_id: i64) -> Option<WriteId> {
+        let ends = |open: &OpenWrite| match &open.purpose {
+            Purpose::EndTransaction { marker, .. } => marker.producer.id == producer_id,
+            _ => false,
+        };
+        let mut earlier = self.open.range(..write).rev();
+        earlier
+            .find(|(_, open)| ends(open))
+            .map(|(&write, _)| write)
     }
 
     /// The deletion of `group` is durable: earlier writes only have their senders answered.
@@ -166,6 +283,23 @@ impl Writes {
         for (_, earlier) in self.open.range_mut(..write) {
             earlier.orphaned |= &*earlier.group == group;
         }
+    }
+
+    /// Whether an open write commits this partition in a transaction whose end is not known.
+    pub(crate) fn is_in_transaction(&self, group: &str, topic: &str, partition: i32) -> bool {
+        self.open.values().any(|write| match &write.purpose {
+            Purpose::TransactionalOffsets {
+                changes, committed, ..
+            } => {
+                committed.is_none()
+                    && !write.orphaned
+                    && &*write.group == group
+                    && changes
+                        .iter()
+                        .any(|change| *change.topic == *topic && change.partition == partition)
+            }
+            _ => false,
+        })
     }
 
     /// Partitions of `group` that an open write commits or deletes.
@@ -178,7 +312,8 @@ impl Writes {
             .filter(move |write| &*write.group == group)
             .flat_map(|write| {
                 let changes = match &write.purpose {
-                    Purpose::Offsets { changes, .. } => changes.as_slice(),
+                    Purpose::Offsets { changes, .. }
+                    | Purpose::TransactionalOffsets { changes, .. } => changes.as_slice(),
                     _ => &[],
                 };
                 changes

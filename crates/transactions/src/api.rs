@@ -4,15 +4,10 @@
 
 use std::sync::Arc;
 
-pub use dlog_coordination::{Record, Token, WriteId};
+pub use dlog_coordination::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, Producer, Record, Token, WriteId};
 
 use crate::error::TransactionError;
 use crate::metadata::{TransactionState, TransactionVersion};
-
-/// No producer id.
-pub const NO_PRODUCER_ID: i64 = -1;
-/// No producer epoch.
-pub const NO_PRODUCER_EPOCH: i16 = -1;
 
 /// The requests whose errors depend on the version they came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +44,11 @@ pub enum Effect {
     /// Write the transaction's end into its partitions and report what became of it, at once or
     /// partition by partition, with [`crate::TransactionCoordinator::markers_written`].
     WriteMarkers(Markers),
+    /// A transaction has ended: its end is durable, and the id takes the next request.
+    Ended {
+        /// Whose it was.
+        transactional_id: Arc<str>,
+    },
     /// Producer ids run out: call [`crate::TransactionCoordinator::add_producer_ids`] with ids that
     /// nobody has had. Asked for once, until some come.
     NeedProducerIds,
@@ -109,23 +109,6 @@ impl TopicPartition {
     }
 }
 
-/// A producer id and its epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Producer {
-    /// The producer id.
-    pub id: i64,
-    /// Its epoch.
-    pub epoch: i16,
-}
-
-impl Producer {
-    /// Id and epoch -1: none.
-    pub const NONE: Self = Self {
-        id: NO_PRODUCER_ID,
-        epoch: NO_PRODUCER_EPOCH,
-    };
-}
-
 /// An answer that came later than its request, or at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
@@ -177,6 +160,17 @@ pub struct EndTxn {
     /// What the client speaks: version 5 and later of the request mean
     /// [`TransactionVersion::V2`], earlier ones [`TransactionVersion::V0`].
     pub client_version: TransactionVersion,
+}
+
+/// How many transactions there are and were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransactionCounts {
+    /// Those that have begun and not ended.
+    pub open: u64,
+    /// Those that were committed since this coordinator began.
+    pub committed: u64,
+    /// Those that were aborted since this coordinator began.
+    pub aborted: u64,
 }
 
 /// What ListTransactions asks for. An empty filter lets everything through.

@@ -19,6 +19,8 @@ pub struct TransactionConfig {
     /// How long to wait before markers, the record of the end, or an abort that could not be
     /// written are tried again. Ours: Kafka has several of its own constants.
     pub retry_backoff_ms: i64,
+    /// The longest such wait: they double from one to the next.
+    pub retry_backoff_max_ms: i64,
     /// Partitions of one transaction. Ours: Kafka leaves it to the size of a record.
     pub max_partitions: usize,
     /// Transactional ids of one coordinator. Ours: a new id beyond it is refused.
@@ -33,6 +35,7 @@ impl Default for TransactionConfig {
             id_expiration_check_interval_ms: 3_600_000,
             transaction_version: TransactionVersion::V2,
             retry_backoff_ms: 100,
+            retry_backoff_max_ms: 5_000,
             max_partitions: 100_000,
             max_ids: 1_000_000,
         }

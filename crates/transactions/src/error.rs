@@ -93,7 +93,11 @@ impl From<PersistError> for TransactionError {
         match error {
             PersistError::Unavailable | PersistError::TimedOut => Self::CoordinatorNotAvailable,
             PersistError::NotLeader => Self::NotCoordinator,
-            PersistError::TooLarge | PersistError::Failed => Self::UnknownServerError,
+            // Nothing in the coordinator's own log belongs to a producer.
+            PersistError::TooLarge
+            | PersistError::Failed
+            | PersistError::ProducerFenced
+            | PersistError::CoordinatorFenced => Self::UnknownServerError,
         }
     }
 }

@@ -69,6 +69,11 @@ impl TransactionState {
         matches!(self, Self::PrepareCommit | Self::PrepareAbort)
     }
 
+    /// Whether a transaction has begun and not ended.
+    pub(crate) fn is_open(self) -> bool {
+        self == Self::Ongoing || self.is_prepared()
+    }
+
     /// Whether an id in this state may expire.
     pub(crate) fn may_expire(self) -> bool {
         matches!(

@@ -21,6 +21,8 @@ pub(crate) struct Entry {
     pub(crate) markers: Option<OpenMarkers>,
     /// Not to be tried again before this time.
     pub(crate) retry_at_ms: Option<i64>,
+    /// Retries since something succeeded.
+    pub(crate) retries: u32,
     /// The deadline the coordinator has filed.
     pub(crate) filed_ms: Option<i64>,
 }
@@ -43,6 +45,7 @@ impl Entry {
             fence_failed: false,
             markers: None,
             retry_at_ms: None,
+            retries: 0,
             filed_ms: None,
         }
     }

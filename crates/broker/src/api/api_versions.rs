@@ -38,13 +38,13 @@ static FEATURES: &[Feature] = &[
         name: "group.version",
         min: 0,
         max: 1,
-        level: 0,
+        level: 1,
     },
     Feature {
         name: "transaction.version",
         min: 0,
         max: 2,
-        level: 0,
+        level: 2,
     },
 ];
 

@@ -35,7 +35,7 @@ pub async fn handle(ctx: &Context, request: DescribeGroupsRequest) -> DescribeGr
 }
 
 async fn describe(ctx: &Context, group_id: &str) -> Result<GroupDescription, GroupError> {
-    let shard = ctx.state.groups.shard(&ctx.state, group_id).await?;
+    let shard = crate::groups::shard_of(&ctx.state, group_id).await?;
     shard.read(|groups| groups.describe_group(group_id))
 }
 

@@ -41,7 +41,7 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
             .with_error_message(Some(StrBytes::from_static_str(message)))
     };
     match key_type {
-        GROUP => {
+        GROUP | TRANSACTION => {
             let endpoint = &ctx.connection.endpoint;
             Coordinator::default()
                 .with_key(key)
@@ -50,11 +50,6 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
                 .with_port(i32::from(endpoint.port))
                 .with_error_message((ctx.version >= BATCHED).then(StrBytes::new))
         }
-        TRANSACTION => refuse(
-            key,
-            ResponseError::TransactionalIdAuthorizationFailed,
-            "This server does not offer transactions.",
-        ),
         _ => refuse(
             key,
             ResponseError::InvalidRequest,

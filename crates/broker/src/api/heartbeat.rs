@@ -13,7 +13,7 @@ pub async fn handle(ctx: &Context, request: HeartbeatRequest) -> HeartbeatRespon
         group_instance_id: request.group_instance_id.map(|id| id.to_string()),
         generation_id: request.generation_id,
     };
-    let result = match ctx.state.groups.shard(&ctx.state, &beat.group_id).await {
+    let result = match crate::groups::shard_of(&ctx.state, &beat.group_id).await {
         Ok(shard) => shard.step(&ctx.state, |groups, now_ms, _| {
             groups.heartbeat(now_ms, &beat)
         }),

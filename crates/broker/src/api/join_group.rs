@@ -40,10 +40,7 @@ async fn join(ctx: &Context, request: JoinGroupRequest) -> Result<Joined, JoinRe
         error,
         member_id: String::new(),
     };
-    let shard = ctx
-        .state
-        .groups
-        .shard(&ctx.state, &request.group_id)
+    let shard = crate::groups::shard_of(&ctx.state, &request.group_id)
         .await
         .map_err(refused)?;
     let join = request_of(ctx, request);

@@ -29,11 +29,7 @@ pub async fn handle(ctx: &Context, request: LeaveGroupRequest) -> LeaveGroupResp
 }
 
 async fn leave(ctx: &Context, request: LeaveGroupRequest) -> Result<Vec<LeftMember>, GroupError> {
-    let shard = ctx
-        .state
-        .groups
-        .shard(&ctx.state, &request.group_id)
-        .await?;
+    let shard = crate::groups::shard_of(&ctx.state, &request.group_id).await?;
     let members = if ctx.version >= SEVERAL {
         request
             .members

@@ -77,7 +77,9 @@ async fn answer(
     asked: &MetadataRequestTopic,
 ) -> MetadataResponseTopic {
     let image = ctx.state.image();
-    let Some(name) = &asked.name else {
+    // Java clients send an empty name along with an id, not null.
+    let named = asked.name.as_ref().filter(|_| asked.topic_id.is_nil());
+    let Some(name) = named else {
         return match image.topic_by_id(asked.topic_id) {
             Some(topic) => describe(ctx, request, topic),
             None => refusal(ResponseError::UnknownTopicId, None, asked.topic_id),

@@ -2,6 +2,8 @@
 //! errors go into the response, nothing blocks (see [`Context::blocking`]).
 
 pub mod acls;
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod alter_configs;
 pub mod alter_partition_reassignments;
 pub mod alter_replica_log_dirs;
@@ -19,7 +21,9 @@ pub mod describe_log_dirs;
 pub mod describe_producers;
 pub mod describe_quorum;
 pub mod describe_topic_partitions;
+pub mod describe_transactions;
 pub mod elect_leaders;
+pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod incremental_alter_configs;
@@ -27,14 +31,18 @@ pub mod init_producer_id;
 pub mod list_config_resources;
 pub mod list_offsets;
 pub mod list_partition_reassignments;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod scram_credentials;
+pub mod txn_offset_commit;
 pub mod unregister_broker;
 pub mod update_features;
 pub mod write_txn_markers;
 
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod delete_groups;
 pub mod describe_groups;
 pub mod heartbeat;
@@ -125,11 +133,24 @@ macro_rules! answer {
 /// When the connection must be closed because the peer breaks the protocol.
 pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
     match raw.api {
-        ApiKey::Produce => produce::handle(ctx, raw),
+        ApiKey::Produce => {
+            let request = raw.decode()?;
+            if produce::is_transactional(&request) {
+                Box::pin(produce::handle_transactional(ctx, raw, request)).await
+            } else {
+                produce::handle(ctx, raw, request)
+            }
+        }
         ApiKey::Fetch => Box::pin(fetch::handle(ctx, raw)).await,
         ApiKey::ListOffsets => answer!(ctx, raw, list_offsets::handle),
         ApiKey::FindCoordinator => answer!(ctx, raw, find_coordinator::handle),
         ApiKey::InitProducerId => answer!(ctx, raw, init_producer_id::handle),
+        ApiKey::AddPartitionsToTxn => answer!(ctx, raw, add_partitions_to_txn::handle),
+        ApiKey::AddOffsetsToTxn => answer!(ctx, raw, add_offsets_to_txn::handle),
+        ApiKey::EndTxn => answer!(ctx, raw, end_txn::handle),
+        ApiKey::TxnOffsetCommit => Box::pin(txn_offset_commit::handle(ctx, raw)).await,
+        ApiKey::DescribeTransactions => answer!(ctx, raw, describe_transactions::handle),
+        ApiKey::ListTransactions => answer!(ctx, raw, list_transactions::handle),
         ApiKey::OffsetForLeaderEpoch => answer!(ctx, raw, offset_for_leader_epoch::handle),
         ApiKey::DescribeCluster => answer!(ctx, raw, describe_cluster::handle),
         ApiKey::ApiVersions => Box::pin(api_versions::handle(ctx, raw)).await,
@@ -173,6 +194,8 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::DescribeGroups => answer!(ctx, raw, describe_groups::handle),
         ApiKey::ListGroups => answer!(ctx, raw, list_groups::handle),
         ApiKey::DeleteGroups => Box::pin(delete_groups::handle(ctx, raw)).await,
+        ApiKey::ConsumerGroupHeartbeat => answer!(ctx, raw, consumer_group_heartbeat::handle),
+        ApiKey::ConsumerGroupDescribe => answer!(ctx, raw, consumer_group_describe::handle),
         ApiKey::OffsetDelete => answer!(ctx, raw, offset_delete::handle),
         other => Err(ProtocolError::UnknownApi(other as i16)),
     }

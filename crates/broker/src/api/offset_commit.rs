@@ -140,11 +140,7 @@ async fn commit(
     request: &OffsetCommitRequest,
     topics: Vec<CommitTopic>,
 ) -> Result<Vec<TopicResult>, GroupError> {
-    let shard = ctx
-        .state
-        .groups
-        .shard(&ctx.state, &request.group_id)
-        .await?;
+    let shard = crate::groups::shard_of(&ctx.state, &request.group_id).await?;
     let commit = OffsetCommit {
         group_id: request.group_id.to_string(),
         member_id: request.member_id.to_string(),

@@ -26,11 +26,7 @@ async fn delete(
     ctx: &Context,
     request: OffsetDeleteRequest,
 ) -> Result<Vec<(TopicResult, Vec<i32>)>, GroupError> {
-    let shard = ctx
-        .state
-        .groups
-        .shard(&ctx.state, &request.group_id)
-        .await?;
+    let shard = crate::groups::shard_of(&ctx.state, &request.group_id).await?;
     let (delete, unknown) = known_partitions(ctx, &request);
     let asked = shard.ask(&ctx.state, |groups, now_ms, token, effects| {
         groups.delete_offsets(now_ms, &delete, token, effects);

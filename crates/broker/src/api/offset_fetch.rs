@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use dlog_groups::{FetchedOffset, GroupError};
+use dlog_groups::{FetchedOffset, GroupCoordinator, GroupError};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
@@ -45,7 +45,7 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
             groups.push(if asks_again(&mut seen, &group) {
                 (refused(&group), Vec::new())
             } else {
-                answer_by_id(ctx, group, ids).await
+                answer_by_id(ctx, group, ids, request.require_stable).await
             });
         }
         newer::offset_fetch_reply(raw, &groups)?
@@ -71,10 +71,11 @@ async fn answer_by_id(
     ctx: &Context,
     mut group: OffsetFetchRequestGroup,
     ids: Vec<Uuid>,
+    stable: bool,
 ) -> (OffsetFetchResponseGroup, Vec<Uuid>) {
     let image = ctx.state.image();
     let Some(asked) = group.topics.take() else {
-        let mut answer = answer_group(ctx, &group).await;
+        let mut answer = answer_group(ctx, &group, stable).await;
         // An offset of a topic that is gone has no id to be told by.
         let id_of = |topic: &OffsetFetchResponseTopics| image.topic(&topic.name).map(|t| t.id);
         answer.topics.retain(|topic| id_of(topic).is_some());
@@ -89,7 +90,7 @@ async fn answer_by_id(
     }
     let known = |topic: &&OffsetFetchRequestTopics| !topic.name.is_empty();
     group.topics = Some(topics.iter().filter(known).cloned().collect());
-    let mut answer = answer_group(ctx, &group).await;
+    let mut answer = answer_group(ctx, &group, stable).await;
     if answer.error_code != 0 {
         return (answer, Vec::new());
     }
@@ -126,7 +127,7 @@ async fn answer(ctx: &Context, request: OffsetFetchRequest) -> OffsetFetchRespon
             groups.push(if asks_again(&mut seen, group) {
                 refused(group)
             } else {
-                answer_group(ctx, group).await
+                answer_group(ctx, group, request.require_stable).await
             });
         }
         return OffsetFetchResponse::default().with_groups(groups);
@@ -137,12 +138,20 @@ async fn answer(ctx: &Context, request: OffsetFetchRequest) -> OffsetFetchRespon
             .map(|topic| (topic.name.to_string(), topic.partition_indexes))
             .collect()
     });
-    match find(ctx, &request.group_id, asked.as_deref()).await {
+    match find(
+        ctx,
+        &request.group_id,
+        asked.as_deref(),
+        request.require_stable,
+    )
+    .await
+    {
         Ok(found) => {
             let topics = by_topic(found).into_iter().map(|(name, offsets)| {
-                let partitions = offsets
-                    .into_iter()
-                    .map(|offset| partition(ctx.version, offset, 0));
+                let partitions = offsets.into_iter().map(|offset| {
+                    let code = code_of(&offset);
+                    partition(ctx.version, offset, code)
+                });
                 topic(&name, partitions.collect())
             });
             OffsetFetchResponse::default().with_topics(topics.collect())
@@ -158,6 +167,7 @@ async fn answer(ctx: &Context, request: OffsetFetchRequest) -> OffsetFetchRespon
                         offset: -1,
                         leader_epoch: -1,
                         metadata: String::new(),
+                        unstable: false,
                     };
                     let partitions = indexes
                         .into_iter()
@@ -189,7 +199,11 @@ fn partition(version: i16, offset: FetchedOffset, error_code: i16) -> OffsetFetc
         .with_error_code(error_code)
 }
 
-async fn answer_group(ctx: &Context, group: &OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
+async fn answer_group(
+    ctx: &Context,
+    group: &OffsetFetchRequestGroup,
+    stable: bool,
+) -> OffsetFetchResponseGroup {
     let asked: Asked = group.topics.as_ref().map(|topics| {
         topics
             .iter()
@@ -197,11 +211,13 @@ async fn answer_group(ctx: &Context, group: &OffsetFetchRequestGroup) -> OffsetF
             .collect()
     });
     let answer = OffsetFetchResponseGroup::default().with_group_id(group.group_id.clone());
-    match find(ctx, &group.group_id, asked.as_deref()).await {
+    match find_for_member(ctx, group, asked.as_deref(), stable).await {
         Ok(found) => {
             let topics = by_topic(found).into_iter().map(|(name, offsets)| {
                 let partitions = offsets.into_iter().map(|offset| {
+                    let code = code_of(&offset);
                     OffsetFetchResponsePartitions::default()
+                        .with_error_code(code)
                         .with_partition_index(offset.partition)
                         .with_committed_offset(offset.offset)
                         .with_committed_leader_epoch(offset.leader_epoch)
@@ -217,13 +233,54 @@ async fn answer_group(ctx: &Context, group: &OffsetFetchRequestGroup) -> OffsetF
     }
 }
 
+/// From version 9 on a member of a consumer group says who it is, and in which epoch (KIP-848).
+async fn find_for_member(
+    ctx: &Context,
+    group: &OffsetFetchRequestGroup,
+    asked: Option<&[(String, Vec<i32>)]>,
+    stable: bool,
+) -> Result<Vec<FetchedOffset>, GroupError> {
+    let shard = crate::groups::shard_of(&ctx.state, &group.group_id).await?;
+    shard.read(|groups| {
+        groups.check_offset_fetch(
+            &group.group_id,
+            group.member_id.as_deref(),
+            group.member_epoch,
+        )?;
+        fetch(groups, &group.group_id, asked, stable)
+    })
+}
+
 async fn find(
     ctx: &Context,
     group_id: &str,
     asked: Option<&[(String, Vec<i32>)]>,
+    stable: bool,
 ) -> Result<Vec<FetchedOffset>, GroupError> {
-    let shard = ctx.state.groups.shard(&ctx.state, group_id).await?;
-    shard.read(|groups| groups.fetch_offsets(group_id, asked))
+    let shard = crate::groups::shard_of(&ctx.state, group_id).await?;
+    shard.read(|groups| fetch(groups, group_id, asked, stable))
+}
+
+fn fetch(
+    groups: &GroupCoordinator,
+    group_id: &str,
+    asked: Option<&[(String, Vec<i32>)]>,
+    stable: bool,
+) -> Result<Vec<FetchedOffset>, GroupError> {
+    if stable {
+        groups.fetch_stable_offsets(group_id, asked)
+    } else {
+        groups.fetch_offsets(group_id, asked)
+    }
+}
+
+/// The error of one partition.
+fn code_of(offset: &FetchedOffset) -> i16 {
+    if offset.unstable {
+        ResponseError::UnstableOffsetCommit.code()
+    } else {
+        0
+    }
 }
 
 /// Offsets of consecutive partitions of a topic, together.

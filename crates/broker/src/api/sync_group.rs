@@ -29,11 +29,7 @@ pub async fn handle(ctx: &Context, request: SyncGroupRequest) -> SyncGroupRespon
 }
 
 async fn sync(ctx: &Context, request: SyncGroupRequest) -> Result<Synced, GroupError> {
-    let shard = ctx
-        .state
-        .groups
-        .shard(&ctx.state, &request.group_id)
-        .await?;
+    let shard = crate::groups::shard_of(&ctx.state, &request.group_id).await?;
     let sync = SyncGroup {
         group_id: request.group_id.to_string(),
         member_id: request.member_id.to_string(),

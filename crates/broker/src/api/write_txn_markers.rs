@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use dlog_storage::{Acknowledged, EndMarker};
+use dlog_coordination::{PersistError, Producer, TransactionMarker};
+use dlog_storage::Acknowledged;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::write_txn_markers_request::WritableTxnMarker;
 use kafka_protocol::messages::write_txn_markers_response::{
@@ -15,9 +16,11 @@ use kafka_protocol::messages::{WriteTxnMarkersRequest, WriteTxnMarkersResponse};
 
 use super::Context;
 use crate::error::storage_error_code;
+use crate::groups::OFFSETS_TOPIC;
 use crate::net::reply::Outcome;
 use crate::partitions::append_marker;
 use crate::protocol::{ProtocolError, RawRequest, newer};
+use crate::transactions::{end_marker, through_groups};
 
 /// The request has no timeout: Kafka takes its `request.timeout.ms` for it, and so does this.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,7 +47,7 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
         markers.push(append(ctx, marker, strict_epoch, i, &mut waits));
     }
     let mut response = WriteTxnMarkersResponse::default().with_markers(markers);
-    let all = acknowledge(&mut response, waits);
+    let all = acknowledge(ctx, &mut response, waits);
     // What is not settled by then stays marked as timed out.
     drop(tokio::time::timeout(TIMEOUT, all).await);
     Ok(Outcome::Ready(raw.reply(&response)?))
@@ -53,7 +56,43 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
 /// A marker whose acknowledgement is waited for, and where its result is in the response.
 struct Wait {
     at: [usize; 3],
-    acknowledged: Acknowledged,
+    pending: Pending,
+}
+
+/// A marker on its way.
+enum Pending {
+    /// It is in the log.
+    Appended(Acknowledged),
+    /// The coordinator of groups, who has to know of it, writes it into its partition.
+    ThroughGroups(i32, TransactionMarker),
+}
+
+impl Pending {
+    async fn end(self, ctx: &Context) -> i16 {
+        match self {
+            Self::Appended(acknowledged) => match acknowledged.await {
+                Ok(()) => 0,
+                Err(error) => storage_error_code(&error).code(),
+            },
+            Self::ThroughGroups(partition, marker) => {
+                match through_groups(&ctx.state, partition, marker).await {
+                    Ok(()) => 0,
+                    Err(error) => code_of(error).code(),
+                }
+            }
+        }
+    }
+}
+
+fn code_of(error: PersistError) -> ResponseError {
+    match error {
+        PersistError::ProducerFenced => ResponseError::InvalidProducerEpoch,
+        PersistError::CoordinatorFenced => ResponseError::TransactionCoordinatorFenced,
+        PersistError::Unavailable => ResponseError::CoordinatorNotAvailable,
+        PersistError::NotLeader => ResponseError::NotLeaderOrFollower,
+        PersistError::TimedOut => ResponseError::RequestTimedOut,
+        PersistError::TooLarge | PersistError::Failed => ResponseError::KafkaStorageError,
+    }
 }
 
 /// Appends one marker to its partitions. Those that have to be waited for are marked as timed out.
@@ -64,12 +103,13 @@ fn append(
     at: usize,
     waits: &mut Vec<Wait>,
 ) -> WritableTxnMarkerResult {
-    let end = EndMarker {
-        producer_id: marker.producer_id.0,
-        producer_epoch: marker.producer_epoch,
+    let end = TransactionMarker {
+        producer: Producer {
+            id: marker.producer_id.0,
+            epoch: marker.producer_epoch,
+        },
         committed: marker.transaction_result,
         coordinator_epoch: marker.coordinator_epoch,
-        timestamp_ms: ctx.state.now_ms(),
         strict_epoch,
     };
     let topics = marker.topics.iter().enumerate().map(|(t, topic)| {
@@ -79,11 +119,11 @@ fn append(
             .enumerate()
             .map(|(p, index)| {
                 let code = match append_one(ctx, &topic.name, *index, end) {
-                    Ok(acknowledged) if acknowledged.is_ready() => 0,
-                    Ok(acknowledged) => {
+                    Ok(Pending::Appended(acknowledged)) if acknowledged.is_ready() => 0,
+                    Ok(pending) => {
                         waits.push(Wait {
                             at: [at, t, p],
-                            acknowledged,
+                            pending,
                         });
                         ResponseError::RequestTimedOut.code()
                     }
@@ -106,21 +146,23 @@ fn append_one(
     ctx: &Context,
     topic: &str,
     index: i32,
-    marker: EndMarker,
-) -> Result<Acknowledged, ResponseError> {
+    marker: TransactionMarker,
+) -> Result<Pending, ResponseError> {
     let partition = ctx.state.partitions.partition(topic, index);
     let partition = partition.ok_or(ResponseError::UnknownTopicOrPartition)?;
-    append_marker(&partition, marker).map_err(|error| storage_error_code(&error))
+    if topic == OFFSETS_TOPIC {
+        return Ok(Pending::ThroughGroups(index, marker));
+    }
+    append_marker(&partition, end_marker(&marker, ctx.state.now_ms()))
+        .map(Pending::Appended)
+        .map_err(|error| storage_error_code(&error))
 }
 
-async fn acknowledge(response: &mut WriteTxnMarkersResponse, waits: Vec<Wait>) {
-    for Wait { at, acknowledged } in waits {
-        let result = acknowledged.await;
+async fn acknowledge(ctx: &Context, response: &mut WriteTxnMarkersResponse, waits: Vec<Wait>) {
+    for Wait { at, pending } in waits {
+        let code = pending.end(ctx).await;
         let [marker, topic, partition] = at;
         let slot = &mut response.markers[marker].topics[topic].partitions[partition];
-        slot.error_code = match result {
-            Ok(()) => 0,
-            Err(error) => storage_error_code(&error).code(),
-        };
+        slot.error_code = code;
     }
 }

@@ -1,28 +1,42 @@
 //! Appending to a coordinator's partition.
 
 use bytes::Bytes;
-use dlog_coordination::{PersistError, Record};
-use dlog_storage::record::{BatchBuilder, RecordError};
+use dlog_coordination::{LogEntry, PersistError, Producer, Record};
+use dlog_storage::record::{BatchBuilder, NO_SEQUENCE, RecordError};
 use dlog_storage::{Acknowledged, AppendMode, StorageError};
 
-use crate::partitions::Partition;
+use crate::partitions::{Partition, append_marker};
+use crate::transactions::end_marker;
 
 /// Largest batch of records written at once, in bytes.
 const MAX_BATCH_BYTES: usize = 512 << 10;
 
-/// Appends records, and gives what to wait for.
-pub(super) fn records(
+/// Appends an entry, and gives what to wait for.
+pub(super) fn entry(
     partition: &Partition,
-    records: &[Record],
+    entry: &LogEntry,
     now_ms: i64,
 ) -> Result<Acknowledged, PersistError> {
+    match entry {
+        LogEntry::Records(records) => append(partition, batches(records, now_ms)?),
+        LogEntry::InTransaction { producer, records } => {
+            append(partition, vec![in_transaction(*producer, records, now_ms)?])
+        }
+        LogEntry::Marker(marker) => {
+            let appended = append_marker(partition, end_marker(marker, now_ms));
+            appended.map_err(|error| refused(partition, &error))
+        }
+    }
+}
+
+fn append(partition: &Partition, batches: Vec<Bytes>) -> Result<Acknowledged, PersistError> {
     let log = partition.log().map_err(|_| PersistError::Unavailable)?;
     let mode = AppendMode::Leader {
         leader_epoch: partition.leader_epoch(),
         log_append_time: None,
     };
     let mut last_offset = -1;
-    for batch in batches(records, now_ms)? {
+    for batch in batches {
         let appended = log
             .append_batches(batch, mode)
             .map_err(|error| refused(partition, &error))?;
@@ -32,11 +46,32 @@ pub(super) fn records(
 }
 
 fn refused(partition: &Partition, error: &StorageError) -> PersistError {
-    tracing::error!(topic = %partition.topic, partition = partition.index, %error, "the state of a coordinator cannot be written");
-    match error {
+    let error_is = match error {
+        // What a client of an old epoch gets to hear.
+        StorageError::ProducerFenced { .. } => return PersistError::ProducerFenced,
+        StorageError::CoordinatorFenced { .. } => return PersistError::CoordinatorFenced,
         StorageError::TooLarge { .. } => PersistError::TooLarge,
         _ => PersistError::Unavailable,
+    };
+    tracing::error!(topic = %partition.topic, partition = partition.index, %error, "the state of a coordinator cannot be written");
+    error_is
+}
+
+/// The records of a transaction, in one batch. They have no sequence: nobody repeats them.
+fn in_transaction(
+    producer: Producer,
+    records: &[Record],
+    now_ms: i64,
+) -> Result<Bytes, PersistError> {
+    let mut builder = BatchBuilder::new()
+        .producer(producer.id, producer.epoch, NO_SEQUENCE)
+        .transactional(true);
+    for record in records {
+        builder
+            .push(now_ms, Some(&record.key), record.value.as_deref(), &[])
+            .map_err(|_| PersistError::TooLarge)?;
     }
+    builder.build().map_err(|_| PersistError::TooLarge)
 }
 
 /// Records as batches: one, unless many tombstones would make it too large.

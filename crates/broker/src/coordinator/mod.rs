@@ -5,7 +5,9 @@
 //! hash that Kafka uses; each partition has its own state machine behind its own lock, a [`Shard`]. A step
 //! takes the lock, runs the pure core, appends what must be written, and releases it; what depends on a
 //! write goes on when the append is acknowledged. The topic is created, and read, when somebody first asks
-//! for a name, or when the server starts and the topic is there.
+//! for a name, or when the server starts and the topic is there. Shards are read one after the other, in
+//! small bites: whoever asks one that is still being read is told so (by its machine), and those that were
+//! read serve already.
 //!
 //! Invariants: records are appended in the order of the decisions. Nothing waits for a disk or for another
 //! lock while a shard is locked. A caller is answered once, or hears that the server stops.
@@ -16,18 +18,24 @@ mod time;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dlog_coordination::{
-    Action, PersistError, Record, StateMachine, Token, WriteId, partition_for_name,
+    Action, LogEntry, PersistError, StateMachine, Token, WriteId, partition_for_name,
 };
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OnceCell, oneshot};
+use tokio::sync::{Notify, OnceCell, SetOnce, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use crate::partitions::Partition;
 use crate::state::BrokerState;
 use crate::topics::NewTopic;
 
 pub use load::Stored;
+
+/// How long a request waits for what is still being read, before it is told to come again. Enough that
+/// nobody notices a small topic.
+const LOADING_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What one kind of coordinator is made of.
 pub trait Kind: Sized + Send + Sync + 'static {
@@ -88,6 +96,8 @@ impl<K: Kind> Default for Coordinators<K> {
 pub struct Shard<K: Kind> {
     partition: Arc<Partition>,
     inner: Mutex<Inner<K>>,
+    /// Set when the partition was read to its end.
+    loaded: SetOnce<()>,
     /// What the kind keeps here.
     pub extra: K::Extra,
 }
@@ -101,27 +111,30 @@ struct Inner<K: Kind> {
 }
 
 impl<K: Kind> Coordinators<K> {
-    /// The shard that a name belongs to. Creates and reads the topic the first time.
+    /// The shard that a name belongs to. Creates the topic, and begins to read it, the first time.
+    /// Waits a moment for a shard that is being read; it may not serve yet all the same.
     ///
     /// # Errors
-    /// [`Kind::UNAVAILABLE`] when the topic cannot be created or read.
+    /// [`Kind::UNAVAILABLE`] when the topic cannot be created.
     pub async fn shard(
         &self,
         state: &Arc<BrokerState>,
         name: &str,
     ) -> Result<Arc<Shard<K>>, K::Error> {
-        let shards = self.all(state).await?;
+        let shards = self.opened(state).await?;
         let count = u32::try_from(shards.len()).unwrap_or(u32::MAX);
         let index = partition_for_name(name, count) as usize;
-        shards.get(index).cloned().ok_or(K::UNAVAILABLE)
+        let shard = shards.get(index).cloned().ok_or(K::UNAVAILABLE)?;
+        shard.be_patient(Instant::now() + LOADING_PATIENCE).await;
+        Ok(shard)
     }
 
-    /// The shard of a partition of the topic, when the topic is there and read.
+    /// The shard of a partition of the topic, when the topic is there.
     pub fn loaded(&self, partition: i32) -> Option<&Arc<Shard<K>>> {
         self.shards.get()?.get(usize::try_from(partition).ok()?)
     }
 
-    /// All shards, when the topic is there and read.
+    /// All shards, when the topic is there.
     pub fn all_loaded(&self) -> &[Arc<Shard<K>>] {
         self.shards.get().map_or(&[], Vec::as_slice)
     }
@@ -139,15 +152,25 @@ impl<K: Kind> Coordinators<K> {
     /// # Errors
     /// As [`Coordinators::shard`].
     pub async fn all(&self, state: &Arc<BrokerState>) -> Result<&[Arc<Shard<K>>], K::Error> {
+        let shards = self.opened(state).await?;
+        let until = Instant::now() + LOADING_PATIENCE;
+        for shard in shards {
+            shard.be_patient(until).await;
+        }
+        Ok(shards)
+    }
+
+    async fn opened(&self, state: &Arc<BrokerState>) -> Result<&[Arc<Shard<K>>], K::Error> {
         let opened = self
             .shards
             .get_or_try_init(|| async {
-                let loading = state.clone();
-                let loaded = tokio::task::spawn_blocking(move || load::all::<K>(&loading)).await;
-                let shards = loaded.map_err(|_| K::UNAVAILABLE)?.map_err(|error| {
+                let opening = state.clone();
+                let opened = tokio::task::spawn_blocking(move || load::open::<K>(&opening)).await;
+                let shards = opened.map_err(|_| K::UNAVAILABLE)?.map_err(|error| {
                     tracing::error!(topic = K::TOPIC, %error, "the topic of a coordinator cannot be used");
                     K::UNAVAILABLE
                 })?;
+                load::begin(state, &shards);
                 tokio::spawn(time::keep::<K>(state.clone()));
                 Ok(shards)
             })
@@ -157,6 +180,14 @@ impl<K: Kind> Coordinators<K> {
 }
 
 impl<K: Kind> Shard<K> {
+    /// Waits until the shard was read, but not for long.
+    async fn be_patient(&self, until: Instant) {
+        if !self.loaded.initialized() {
+            // Too long: the machine says what to tell whoever asks.
+            let _ = timeout_at(until, self.loaded.wait()).await;
+        }
+    }
+
     /// The partition that holds the state.
     pub fn partition(&self) -> &Arc<Partition> {
         &self.partition
@@ -236,8 +267,8 @@ impl<K: Kind> Shard<K> {
                             let _ = caller.send(reply);
                         }
                     }
-                    Action::Append { write, records } => {
-                        if let Some(result) = self.write(state, write, &records) {
+                    Action::Append { write, entry } => {
+                        if let Some(result) = self.write(state, write, &entry) {
                             let now_ms = state.now_ms();
                             inner.machine.persisted(now_ms, write, result, &mut effects);
                         }
@@ -248,14 +279,14 @@ impl<K: Kind> Shard<K> {
         }
     }
 
-    /// Appends records. `None` when the write has still to be acknowledged: the core hears later.
+    /// Appends an entry. `None` when the write has still to be acknowledged: the core hears later.
     fn write(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
         write: WriteId,
-        records: &[Record],
+        entry: &LogEntry,
     ) -> Option<Result<(), PersistError>> {
-        let acknowledged = match append::records(&self.partition, records, state.now_ms()) {
+        let acknowledged = match append::entry(&self.partition, entry, state.now_ms()) {
             Ok(acknowledged) if acknowledged.is_ready() => return Some(Ok(())),
             Ok(acknowledged) => acknowledged,
             Err(error) => return Some(Err(error)),

@@ -1,10 +1,14 @@
 //! Groups in the server: what the common shell ([`crate::coordinator`]) has to know of them.
 
+mod topics;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use dlog_groups::{Applied, GroupConfig, GroupCoordinator, GroupError};
-use dlog_metadata::configs;
+use dlog_groups::{
+    Applied, Assignor, ConsumerConfig, ConsumerSettings, GroupConfig, GroupCoordinator, GroupError,
+    MigrationPolicy,
+};
 
 use crate::coordinator::{self, Coordinators, Kind, Stored};
 use crate::partitions::Partition;
@@ -26,7 +30,7 @@ pub type Shard = coordinator::Shard<GroupKind>;
 impl Kind for GroupKind {
     type Machine = GroupCoordinator;
     type Error = GroupError;
-    type Extra = ();
+    type Extra = topics::Seen;
 
     const TOPIC: &'static str = OFFSETS_TOPIC;
     const UNAVAILABLE: GroupError = GroupError::CoordinatorNotAvailable;
@@ -56,14 +60,30 @@ impl Kind for GroupKind {
     }
 
     fn apply(groups: &mut GroupCoordinator, partition: &Partition, stored: Stored<'_>) {
-        let Stored::Record {
-            offset, key, value, ..
-        } = stored
-        else {
-            return;
-        };
         let partition = partition.index;
-        match groups.apply_record(key, value) {
+        let (offset, applied) = match stored {
+            Stored::End {
+                producer_id,
+                committed,
+            } => {
+                // Only a coordinator that serves already refuses.
+                let _ = groups.apply_transaction_end(producer_id, committed);
+                return;
+            }
+            Stored::Record {
+                offset,
+                key,
+                value,
+                transaction_of: Some(producer_id),
+            } => (
+                offset,
+                groups.apply_transactional_record(producer_id, key, value),
+            ),
+            Stored::Record {
+                offset, key, value, ..
+            } => (offset, groups.apply_record(key, value)),
+        };
+        match applied {
             Ok(Applied::Yes) => {}
             Ok(Applied::OtherKind(kind)) => {
                 tracing::debug!(
@@ -84,46 +104,112 @@ impl Kind for GroupKind {
     }
 }
 
+/// The shard that a group belongs to, with the topics as they are now.
+///
+/// # Errors
+/// `COORDINATOR_NOT_AVAILABLE` when the offsets topic cannot be created or read.
+pub async fn shard_of(state: &Arc<BrokerState>, group_id: &str) -> Result<Arc<Shard>, GroupError> {
+    let shard = state.groups.shard(state, group_id).await?;
+    show_topics(state, &shard);
+    Ok(shard)
+}
+
+/// Hands the topics to the shard, if there are others than it has seen.
+pub fn show_topics(state: &Arc<BrokerState>, shard: &Arc<Shard>) {
+    if let Some(topics) = shard.extra.newer(&state.image()) {
+        shard.step(state, |groups, _, _| groups.set_topics(topics));
+    }
+}
+
+/// The settings of one consumer group.
+pub fn consumer_settings(state: &BrokerState, group_id: &str) -> ConsumerSettings {
+    let image = state.image();
+    let config = state.group_config(&image, group_id);
+    ConsumerSettings {
+        session_timeout_ms: config.number("consumer.session.timeout.ms"),
+        heartbeat_interval_ms: config.number("consumer.heartbeat.interval.ms"),
+        assignment_interval_ms: config.number("consumer.assignment.interval.ms"),
+    }
+}
+
 /// The settings of groups, as the server was given them.
 fn group_config(state: &BrokerState) -> GroupConfig {
-    let image = state.image();
-    let number = |name: &str, default: i64| {
-        let def = configs::broker::find(name);
-        let resolved = def
-            .map(|def| configs::resolve_broker(def, &image, Some(state.node_id()), &state.statics));
-        resolved
-            .and_then(|r| r.value().and_then(|value| value.parse().ok()))
-            .unwrap_or(default)
-    };
-    let ms = |name: &str, default: i32| {
-        i32::try_from(number(name, i64::from(default))).unwrap_or(default)
-    };
-    let count = |name: &str, default: usize| {
-        usize::try_from(number(name, i64::try_from(default).unwrap_or(i64::MAX))).unwrap_or(default)
-    };
     let defaults = GroupConfig::default();
     GroupConfig {
-        min_session_timeout_ms: ms(
+        min_session_timeout_ms: state.number(
             "group.min.session.timeout.ms",
             defaults.min_session_timeout_ms,
         ),
-        max_session_timeout_ms: ms(
+        max_session_timeout_ms: state.number(
             "group.max.session.timeout.ms",
             defaults.max_session_timeout_ms,
         ),
-        initial_rebalance_delay_ms: ms(
+        initial_rebalance_delay_ms: state.number(
             "group.initial.rebalance.delay.ms",
             defaults.initial_rebalance_delay_ms,
         ),
-        max_group_size: count("group.max.size", defaults.max_group_size),
-        offsets_retention_ms: number("offsets.retention.minutes", 10_080).saturating_mul(60_000),
-        offsets_retention_check_interval_ms: number(
+        max_group_size: state.number("group.max.size", defaults.max_group_size),
+        offsets_retention_ms: state
+            .number("offsets.retention.minutes", 10_080_i64)
+            .saturating_mul(60_000),
+        offsets_retention_check_interval_ms: state.number(
             "offsets.retention.check.interval.ms",
             defaults.offsets_retention_check_interval_ms,
         ),
-        offset_metadata_max_bytes: count(
+        offset_metadata_max_bytes: state.number(
             "offset.metadata.max.bytes",
             defaults.offset_metadata_max_bytes,
+        ),
+        consumer: consumer_config(state, defaults.consumer),
+        ..defaults
+    }
+}
+
+fn consumer_config(state: &BrokerState, defaults: ConsumerConfig) -> ConsumerConfig {
+    let named = state
+        .setting("group.consumer.assignors")
+        .unwrap_or_default();
+    let mut assignors: Vec<Assignor> = named
+        .split(',')
+        .filter_map(|name| {
+            let found = Assignor::find(name.trim());
+            if found.is_none() {
+                tracing::warn!(
+                    name,
+                    "group.consumer.assignors names an assignor that is not known"
+                );
+            }
+            found
+        })
+        .collect();
+    if assignors.is_empty() {
+        assignors = defaults.assignors;
+    }
+    let policy = state.setting("group.consumer.migration.policy");
+    let of_groups = defaults.defaults;
+    ConsumerConfig {
+        max_size: state.number("group.consumer.max.size", defaults.max_size),
+        assignors,
+        migration: policy
+            .and_then(|name| MigrationPolicy::find(name.trim()))
+            .unwrap_or(defaults.migration),
+        defaults: ConsumerSettings {
+            session_timeout_ms: state.number(
+                "group.consumer.session.timeout.ms",
+                of_groups.session_timeout_ms,
+            ),
+            heartbeat_interval_ms: state.number(
+                "group.consumer.heartbeat.interval.ms",
+                of_groups.heartbeat_interval_ms,
+            ),
+            assignment_interval_ms: state.number(
+                "group.consumer.assignment.interval.ms",
+                of_groups.assignment_interval_ms,
+            ),
+        },
+        regex_refresh_interval_ms: state.number(
+            "group.consumer.regex.refresh.interval.ms",
+            defaults.regex_refresh_interval_ms,
         ),
         ..defaults
     }

@@ -47,8 +47,17 @@ error_codes! {
     UpdateFeaturesResponse => |r| {
         std::iter::once(r.error_code).chain(r.results.iter().map(|r| r.error_code))
     };
+    AddOffsetsToTxnResponse => |r| [r.error_code];
+    AddPartitionsToTxnResponse => |r| {
+        let before = r.results_by_topic_v3_and_below.iter();
+        let topics = r.results_by_transaction.iter().flat_map(|t| &t.topic_results).chain(before);
+        let partitions = topics.flat_map(|t| &t.results_by_partition);
+        std::iter::once(r.error_code).chain(partitions.map(|p| p.partition_error_code))
+    };
     AlterConfigsResponse => |r| r.responses.iter().map(|r| r.error_code);
     ApiVersionsResponse => |r| [r.error_code];
+    ConsumerGroupDescribeResponse => |r| r.groups.iter().map(|g| g.error_code);
+    ConsumerGroupHeartbeatResponse => |r| [r.error_code];
     CreatePartitionsResponse => |r| r.results.iter().map(|r| r.error_code);
     CreateTopicsResponse => |r| r.topics.iter().map(|t| t.error_code);
     DeleteGroupsResponse => |r| r.results.iter().map(|r| r.error_code);
@@ -62,6 +71,8 @@ error_codes! {
     DescribeTopicPartitionsResponse => |r| r.topics.iter().flat_map(|topic| {
         std::iter::once(topic.error_code).chain(topic.partitions.iter().map(|p| p.error_code))
     });
+    DescribeTransactionsResponse => |r| r.transaction_states.iter().map(|t| t.error_code);
+    EndTxnResponse => |r| [r.error_code];
     FindCoordinatorResponse => |r| {
         std::iter::once(r.error_code).chain(r.coordinators.iter().map(|c| c.error_code))
     };
@@ -76,6 +87,7 @@ error_codes! {
     ListGroupsResponse => |r| [r.error_code];
     ListOffsetsResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     ListPartitionReassignmentsResponse => |r| [r.error_code];
+    ListTransactionsResponse => |r| [r.error_code];
     MetadataResponse => |r| r.topics.iter().flat_map(|topic| {
         std::iter::once(topic.error_code).chain(topic.partitions.iter().map(|p| p.error_code))
     });
@@ -94,6 +106,7 @@ error_codes! {
     };
     OffsetForLeaderEpochResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     SyncGroupResponse => |r| [r.error_code];
+    TxnOffsetCommitResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     WriteTxnMarkersResponse => |r| {
         let topics = r.markers.iter().flat_map(|marker| &marker.topics);
         topics.flat_map(|topic| &topic.partitions).map(|p| p.error_code)

@@ -15,13 +15,17 @@ use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::write_txn_markers_request::{
     WritableTxnMarker, WritableTxnMarkerTopic,
 };
 use kafka_protocol::messages::{
     ApiKey, ApiVersionsRequest, DeleteGroupsResponse, DescribeLogDirsResponse, GroupId,
     OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProducerId,
-    TopicName, WriteTxnMarkersRequest,
+    TopicName, TransactionalId, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
@@ -37,6 +41,7 @@ pub const NEWER: &[(ApiKey, i16)] = &[
     (ApiKey::OffsetFetch, 10),
     (ApiKey::ApiVersions, 5),
     (ApiKey::WriteTxnMarkers, 2),
+    (ApiKey::TxnOffsetCommit, 6),
     (ApiKey::DescribeLogDirs, 5),
     (ApiKey::DeleteGroups, 3),
 ];
@@ -129,6 +134,65 @@ pub fn write_txn_markers_request(
         let request = WriteTxnMarkersRequest::default().with_markers(markers);
         Ok((request, versions))
     })
+}
+
+/// Decodes TxnOffsetCommit 6: names are empty, the ids of the topics follow in their order.
+///
+/// # Errors
+/// [`ProtocolError::Malformed`].
+pub fn txn_offset_commit_request(
+    raw: &RawRequest,
+) -> Result<(TxnOffsetCommitRequest, Vec<Uuid>), ProtocolError> {
+    read(raw, |r| {
+        let mut request = TxnOffsetCommitRequest::default()
+            .with_transactional_id(TransactionalId(r.string()?))
+            .with_group_id(GroupId(r.string()?))
+            .with_producer_id(ProducerId(r.take(8)?.get_i64()))
+            .with_producer_epoch(r.take(2)?.get_i16())
+            .with_generation_id(r.take(4)?.get_i32())
+            .with_member_id(r.string()?)
+            .with_group_instance_id(r.nullable_string()?);
+        let mut ids = Vec::new();
+        let topics = r.array(|r| {
+            ids.push(r.uuid()?);
+            let partitions = r.array(|r| {
+                let partition = TxnOffsetCommitRequestPartition::default()
+                    .with_partition_index(r.take(4)?.get_i32())
+                    .with_committed_offset(r.take(8)?.get_i64())
+                    .with_committed_leader_epoch(r.take(4)?.get_i32())
+                    .with_committed_metadata(r.nullable_string()?);
+                r.tags()?;
+                Ok(partition)
+            })?;
+            r.tags()?;
+            let partitions = partitions.ok_or("partitions must not be null")?;
+            Ok(TxnOffsetCommitRequestTopic::default().with_partitions(partitions))
+        })?;
+        request.topics = topics.ok_or("topics must not be null")?;
+        Ok((request, ids))
+    })
+}
+
+/// Encodes the response to TxnOffsetCommit 6; `ids` are those of the topics, in their order.
+///
+/// # Errors
+/// [`ProtocolError::Encoding`].
+pub fn txn_offset_commit_reply(
+    raw: &RawRequest,
+    response: &TxnOffsetCommitResponse,
+    ids: &[Uuid],
+) -> Result<Reply, ProtocolError> {
+    let mut out = Writer::new(raw);
+    out.bytes.put_i32(response.throttle_time_ms);
+    let topics = response.topics.iter().zip(ids).collect::<Vec<_>>();
+    out.array(&topics, |out, (topic, id)| {
+        out.bytes.put_slice(id.as_bytes());
+        out.array(&topic.partitions, |out, partition| {
+            out.bytes.put_i32(partition.partition_index);
+            out.bytes.put_i16(partition.error_code);
+        });
+    });
+    out.finish(raw, response.error_codes())
 }
 
 fn commit_partition(r: &mut Reader) -> Result<OffsetCommitRequestPartition, &'static str> {

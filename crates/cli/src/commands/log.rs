@@ -33,7 +33,7 @@ enum LogCommand {
     Dump(DumpArgs),
     /// Read every byte of a log and check every checksum
     Verify(VerifyArgs),
-    /// Make the offset and time indexes of a log anew
+    /// Make the indexes of a log anew: offsets, times, aborted transactions
     RepairIndex(RepairIndexArgs),
     /// Rewrite the segments of the original format (v1) as Kafka record batches (v2)
     Convert(ConvertArgs),
@@ -41,7 +41,8 @@ enum LogCommand {
 
 #[derive(Debug, Args)]
 struct DumpArgs {
-    /// A log's folder (`topic-0`), or one segment file (`….log`)
+    /// A log's folder (`topic-0`), one segment file (`….log`), or an index of aborted transactions
+    /// (`….txnindex`)
     path: PathBuf,
     /// Begin with the batch that holds this offset
     #[arg(long, value_name = "OFFSET", default_value_t = 0)]

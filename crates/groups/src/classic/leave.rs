@@ -85,6 +85,7 @@ impl Classic {
     pub(crate) fn check_commit(
         &mut self,
         request: &OffsetCommit,
+        transactional: bool,
         now_ms: i64,
     ) -> Result<(), GroupError> {
         if self.state == GroupState::Dead {
@@ -96,11 +97,19 @@ impl Classic {
         }
         let instance_id = request.group_instance_id.as_deref();
         if request.generation_id < 0 && request.member_id.is_empty() && instance_id.is_none() {
-            return Err(GroupError::UnknownMemberId);
+            // Clients before KIP-447 do not say which member commits in a transaction.
+            return if transactional {
+                Ok(())
+            } else {
+                Err(GroupError::UnknownMemberId)
+            };
         }
         self.check_member(&request.member_id, instance_id)?;
         if request.generation_id != self.generation {
             return Err(GroupError::IllegalGeneration);
+        }
+        if transactional {
+            return Ok(());
         }
         if self.state == GroupState::CompletingRebalance {
             // The member does not hold its partitions yet.

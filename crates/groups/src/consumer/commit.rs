@@ -13,10 +13,16 @@ impl ConsumerGroup {
     pub(crate) fn check_commit(
         &self,
         request: &OffsetCommit,
+        transactional: bool,
         topics: &dyn TopicCatalog,
     ) -> Result<(), GroupError> {
         let epoch = request.generation_id;
         if epoch < 0 && self.members.is_empty() {
+            return Ok(());
+        }
+        let is_nobody = request.member_id.is_empty() && request.group_instance_id.is_none();
+        if transactional && epoch < 0 && is_nobody {
+            // Clients before KIP-447 do not say which member commits in a transaction.
             return Ok(());
         }
         let member = self
@@ -27,7 +33,7 @@ impl ConsumerGroup {
             let current = epoch == member.epoch;
             return current.then_some(()).ok_or(GroupError::IllegalGeneration);
         }
-        if !request.knows_member_epochs {
+        if !request.knows_member_epochs && !transactional {
             return Err(GroupError::UnsupportedVersion);
         }
         if epoch == member.epoch {

@@ -25,6 +25,7 @@ pub use api::{
     LEAVE_EPOCH, NamedTopic, STATIC_LEAVE_EPOCH,
 };
 pub(crate) use member::MemberId;
+pub(crate) use update::check_regex;
 
 use crate::codec::kind;
 use crate::config::{ConsumerConfig, ConsumerSettings};

@@ -37,15 +37,7 @@ impl ConsumerGroup {
         if regex.is_empty() || self.subscriptions.wants_regex(regex) {
             return Ok(());
         }
-        match Pattern::compile(regex) {
-            Ok(_) => Ok(()),
-            Err(reason) => Err(Refused::new(
-                GroupError::InvalidRegularExpression,
-                format!(
-                    "SubscribedTopicRegex `{regex}` is not a valid regular expression: {reason}."
-                ),
-            )),
-        }
+        check_regex(regex)
     }
 
     /// Takes over what the request says. True when the member asks for other topics than before.
@@ -283,6 +275,15 @@ impl ConsumerGroup {
             .chain(matched.into_iter().flat_map(|resolved| resolved.topics()))
             .collect()
     }
+}
+
+/// Whether an expression can be read; none at all is empty.
+pub(crate) fn check_regex(regex: &str) -> Result<(), Refused> {
+    Pattern::compile(regex).map(drop).map_err(|reason| {
+        let message =
+            format!("SubscribedTopicRegex `{regex}` is not a valid regular expression: {reason}.");
+        Refused::new(GroupError::InvalidRegularExpression, message)
+    })
 }
 
 /// The new text, or what was there; shared when both are equal.

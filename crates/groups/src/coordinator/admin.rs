@@ -107,17 +107,15 @@ impl GroupCoordinator {
             .iter()
             .map(|(topic, partition, _)| (topic, partition));
         let open = self.writes.open_offsets(group_id);
+        let waiting = group.transactional.partitions();
         let keys: BTreeSet<(Arc<str>, i32)> = committed
             .chain(open)
+            .chain(waiting)
             .map(|(topic, partition)| (topic.clone(), partition))
             .collect();
         let changes: Vec<OffsetChange> = keys
             .into_iter()
-            .map(|(topic, partition)| OffsetChange {
-                topic,
-                partition,
-                value: None,
-            })
+            .map(|(topic, partition)| OffsetChange::delete(topic, partition))
             .collect();
         let mut records = offsets::tombstones(group_id, &changes);
         records.extend(group.begin_delete());

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::api::{Effect, Reply, Token};
-use crate::consumer::{ConsumerHeartbeat, JOIN_EPOCH, LEAVE_EPOCH, STATIC_LEAVE_EPOCH};
+use crate::consumer::{
+    ConsumerHeartbeat, JOIN_EPOCH, LEAVE_EPOCH, STATIC_LEAVE_EPOCH, check_regex,
+};
 use crate::error::GroupError;
 use crate::modern::{Assignor, Refused};
 
@@ -63,6 +65,12 @@ impl GroupCoordinator {
         }
         self.check_beat_shape(request)?;
         self.check_beat_bounds(request)?;
+        if let Some(regex) = request.topic_regex.as_deref()
+            && request.member_epoch == JOIN_EPOCH
+        {
+            // Before there is a group, or a classic one has changed its kind.
+            check_regex(regex)?;
+        }
         let assignors = &self.config.consumer.assignors;
         if let Some(name) = &request.server_assignor
             && !Assignor::find(name).is_some_and(|assignor| assignors.contains(&assignor))

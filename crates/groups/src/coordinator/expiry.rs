@@ -112,19 +112,16 @@ fn expired_offsets(group: &Group, retention_ms: i64, now_ms: i64) -> (Vec<Offset
         (None, Base::EmptySince(since_ms)) => now_ms.saturating_sub(*since_ms) >= retention_ms,
     };
     let mut expired = Vec::new();
-    let mut all = true;
+    // As long as a transaction is open, the group stays.
+    let mut all = group.transactional.is_empty();
     for (topic, partitions) in group.offsets.topics() {
         if group.is_subscribed(topic) {
             all = false;
             continue;
         }
         for (&partition, offset) in partitions {
-            if is_expired(offset) {
-                expired.push(OffsetChange {
-                    topic: topic.clone(),
-                    partition,
-                    value: None,
-                });
+            if is_expired(offset) && !group.transactional.has(topic, partition) {
+                expired.push(OffsetChange::delete(topic.clone(), partition));
             } else {
                 all = false;
             }

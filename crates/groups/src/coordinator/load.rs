@@ -2,9 +2,9 @@
 
 use dlog_coordination::Phase;
 
-use crate::api::{Effect, Reply};
+use crate::api::{Effect, Reply, WriteId};
 use crate::codec::{GroupMetadataValue, OffsetCommitValue, RecordKey, kind};
-use crate::error::{CodecError, GroupError};
+use crate::error::{CodecError, GroupError, PersistError};
 use crate::group::Group;
 use crate::offsets::CommittedOffset;
 use crate::step::{OffsetsThen, Purpose};
@@ -39,9 +39,7 @@ impl GroupCoordinator {
         key: &[u8],
         value: Option<&[u8]>,
     ) -> Result<Applied, CodecError> {
-        if self.phase != Phase::Loading {
-            return Err(CodecError::NotLoading);
-        }
+        self.check_loading()?;
         match RecordKey::decode(key)? {
             RecordKey::Offset {
                 group,
@@ -50,7 +48,10 @@ impl GroupCoordinator {
             } => {
                 let offset = value.map(OffsetCommitValue::decode).transpose()?;
                 match offset.as_ref().map(CommittedOffset::new) {
-                    Some(offset) => self.restore_offset(group, topic, partition, offset),
+                    Some(offset) => {
+                        let here = self.writes.behind_all();
+                        self.restore_offset(group, topic, partition, here, offset);
+                    }
                     None => self.forget_offset(group, topic, partition),
                 }
             }
@@ -68,6 +69,14 @@ impl GroupCoordinator {
             RecordKey::Other { kind } => return Ok(Applied::OtherKind(kind)),
         }
         Ok(Applied::Yes)
+    }
+
+    pub(super) fn check_loading(&self) -> Result<(), CodecError> {
+        if self.phase == Phase::Loading {
+            Ok(())
+        } else {
+            Err(CodecError::NotLoading)
+        }
     }
 
     /// A record of a group with member epochs.
@@ -88,7 +97,7 @@ impl GroupCoordinator {
         restored.map(|()| Applied::Yes)
     }
 
-    fn restored_group(&mut self, group_id: &str) -> &mut Group {
+    pub(super) fn restored_group(&mut self, group_id: &str) -> &mut Group {
         if !self.groups.contains_key(group_id) {
             let group = Group::new(group_id.into(), None);
             self.groups.insert(group.id.clone(), group);
@@ -98,27 +107,32 @@ impl GroupCoordinator {
             .expect("inserted above when it was missing")
     }
 
-    fn restore_offset(
+    pub(super) fn restore_offset(
         &mut self,
         group_id: &str,
         topic: &str,
         partition: i32,
+        write: WriteId,
         offset: CommittedOffset,
     ) {
         let mut names = std::mem::take(&mut self.names);
         let group = self.restored_group(group_id);
         group.offsets.set(&mut names, topic, partition, offset);
+        // What a transaction committed earlier in the log.
+        group.transactional.supersede(topic, partition, write);
         self.names = names;
     }
 
     fn forget_offset(&mut self, group_id: &str, topic: &str, partition: i32) {
+        let here = self.writes.behind_all();
         if let Some(group) = self.groups.get_mut(group_id) {
             group.offsets.remove(topic, partition);
+            group.transactional.forget(topic, partition, here);
             self.drop_if_blank(group_id);
         }
     }
 
-    fn drop_if_blank(&mut self, group_id: &str) {
+    pub(super) fn drop_if_blank(&mut self, group_id: &str) {
         if self.groups.get(group_id).is_some_and(Group::is_blank) {
             self.groups.remove(group_id);
         }
@@ -147,6 +161,7 @@ impl GroupCoordinator {
     pub fn resign(&mut self, now_ms: i64, out: &mut Vec<Effect>) {
         self.phase = Phase::Resigned;
         self.deadlines.clear();
+        self.in_transaction.clear();
         let writes = self.writes.take_all();
         let mut groups = std::mem::take(&mut self.groups);
         let mut step = self.step(now_ms, out);
@@ -159,6 +174,10 @@ impl GroupCoordinator {
                 Purpose::Offsets {
                     then: OffsetsThen::Commit { token, mut results },
                     ..
+                }
+                | Purpose::TransactionalOffsets {
+                    then: OffsetsThen::Commit { token, mut results },
+                    ..
                 } => {
                     let partitions = results.iter_mut().flat_map(|topic| &mut topic.partitions);
                     partitions.for_each(|(_, outcome)| *outcome = Some(error));
@@ -169,6 +188,9 @@ impl GroupCoordinator {
                     ..
                 } => {
                     step.reply(token, Reply::OffsetDelete(Err(error)));
+                }
+                Purpose::EndTransaction { token, .. } => {
+                    step.reply(token, Reply::EndTransaction(Err(PersistError::NotLeader)));
                 }
                 Purpose::Delete { token: Some(token) } => {
                     step.reply(token, Reply::DeleteGroup(Err(error)));

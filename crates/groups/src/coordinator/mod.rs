@@ -7,13 +7,14 @@ mod consumer;
 mod expiry;
 mod load;
 mod offsets;
+mod transactions;
 mod writes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use dlog_coordination::{Action, Phase, StateMachine, Sweep};
+use dlog_coordination::{Action, LogEntry, Phase, StateMachine, Sweep};
 
 use crate::api::{
     Effect, Heartbeat, JoinGroup, LeaveGroup, LeftMember, Reply, SyncGroup, Token, WriteId,
@@ -37,6 +38,8 @@ pub struct GroupCoordinator {
     /// Ordered, so that the same inputs give the same effects in the same order.
     groups: BTreeMap<Arc<str>, Group>,
     names: Names,
+    /// The groups that offsets of a producer's open transaction wait in.
+    in_transaction: BTreeMap<i64, BTreeSet<Arc<str>>>,
     /// `Group::filed_deadline_ms` of the groups that have one, with the group's id.
     deadlines: BTreeSet<(i64, Arc<str>)>,
     writes: Writes,
@@ -75,7 +78,22 @@ impl From<Effect> for Action<Reply, Infallible> {
     fn from(effect: Effect) -> Self {
         match effect {
             Effect::Reply { token, reply } => Self::Reply { token, reply },
-            Effect::Persist { write, records } => Self::Append { write, records },
+            Effect::Persist { write, records } => Self::Append {
+                write,
+                entry: LogEntry::Records(records),
+            },
+            Effect::PersistInTransaction {
+                write,
+                producer,
+                records,
+            } => Self::Append {
+                write,
+                entry: LogEntry::InTransaction { producer, records },
+            },
+            Effect::PersistMarker { write, marker } => Self::Append {
+                write,
+                entry: LogEntry::Marker(marker),
+            },
         }
     }
 }
@@ -90,6 +108,7 @@ impl GroupCoordinator {
             phase: Phase::Loading,
             groups: BTreeMap::new(),
             names: Names::default(),
+            in_transaction: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             writes: Writes::default(),
             sweep: Sweep::default(),

@@ -23,7 +23,7 @@ impl GroupCoordinator {
         token: Token,
         out: &mut Vec<Effect>,
     ) {
-        if let Err(error) = self.admit_commit(request, now_ms) {
+        if let Err(error) = self.admit_commit(request, false, now_ms) {
             let results = results_of(request, |_| Some(error));
             self.step(now_ms, out)
                 .reply(token, Reply::OffsetCommit(results));
@@ -46,7 +46,12 @@ impl GroupCoordinator {
     }
 
     /// Finds out whether the sender may commit; makes the group of a simple consumer.
-    fn admit_commit(&mut self, request: &OffsetCommit, now_ms: i64) -> Result<(), GroupError> {
+    pub(super) fn admit_commit(
+        &mut self,
+        request: &OffsetCommit,
+        transactional: bool,
+        now_ms: i64,
+    ) -> Result<(), GroupError> {
         self.check_offset_commit(request)?;
         let group_id: Arc<str> = request.group_id.as_str().into();
         if !self.groups.contains_key(&group_id) {
@@ -63,12 +68,18 @@ impl GroupCoordinator {
             .groups
             .get_mut(&group_id)
             .ok_or(GroupError::UnknownServerError)?;
-        let admitted = group.check_commit(request, &*self.topics, now_ms);
+        let admitted = group.check_commit(request, transactional, &*self.topics, now_ms);
         super::file(&mut self.deadlines, group);
-        admitted
+        match admitted {
+            // Transactional producers before KIP-848 do not know it.
+            Err(GroupError::StaleMemberEpoch) if transactional && !request.knows_member_epochs => {
+                Err(GroupError::IllegalGeneration)
+            }
+            admitted => admitted,
+        }
     }
 
-    fn commit_records(
+    pub(super) fn commit_records(
         &mut self,
         request: &OffsetCommit,
         results: &[TopicResult],
@@ -100,11 +111,11 @@ impl GroupCoordinator {
                     key,
                     value: Some(bytes),
                 });
-                changes.push(OffsetChange {
-                    topic: name.clone(),
-                    partition: partition.partition,
-                    value: Some(CommittedOffset::new(&value)),
-                });
+                changes.push(OffsetChange::set(
+                    name.clone(),
+                    partition.partition,
+                    CommittedOffset::new(&value),
+                ));
             }
         }
         (changes, records)
@@ -117,14 +128,42 @@ impl GroupCoordinator {
         group_id: &str,
         topics: Option<&[(String, Vec<i32>)]>,
     ) -> Result<Vec<FetchedOffset>, GroupError> {
+        self.find_offsets(group_id, topics, false)
+    }
+
+    /// The same, but partitions whose offset depends on a transaction that is still open are only
+    /// marked so (KIP-447).
+    pub fn fetch_stable_offsets(
+        &self,
+        group_id: &str,
+        topics: Option<&[(String, Vec<i32>)]>,
+    ) -> Result<Vec<FetchedOffset>, GroupError> {
+        self.find_offsets(group_id, topics, true)
+    }
+
+    fn find_offsets(
+        &self,
+        group_id: &str,
+        topics: Option<&[(String, Vec<i32>)]>,
+        stable: bool,
+    ) -> Result<Vec<FetchedOffset>, GroupError> {
         self.check_request(group_id)?;
         let group = self.groups.get(group_id);
-        let found = |topic: &Arc<str>, partition: i32, offset: &CommittedOffset| FetchedOffset {
-            topic: topic.clone(),
-            partition,
-            offset: offset.offset,
-            leader_epoch: offset.leader_epoch,
-            metadata: offset.metadata().to_owned(),
+        let is_unstable = |topic: &str, partition: i32| {
+            stable && group.is_some_and(|group| self.is_in_transaction(group, topic, partition))
+        };
+        let found = |topic: &Arc<str>, partition: i32, offset: &CommittedOffset| {
+            if is_unstable(topic, partition) {
+                return FetchedOffset::unstable(topic, partition);
+            }
+            FetchedOffset {
+                topic: topic.clone(),
+                partition,
+                offset: offset.offset,
+                leader_epoch: offset.leader_epoch,
+                metadata: offset.metadata().to_owned(),
+                unstable: false,
+            }
         };
         let Some(topics) = topics else {
             let all = group.into_iter().flat_map(|group| group.offsets.iter());
@@ -138,6 +177,9 @@ impl GroupCoordinator {
             fetched.extend(partitions.iter().map(|&partition| {
                 match group.and_then(|group| group.offsets.get(&topic, partition)) {
                     Some(offset) => found(&topic, partition, offset),
+                    None if is_unstable(&topic, partition) => {
+                        FetchedOffset::unstable(&topic, partition)
+                    }
                     None => FetchedOffset::none(&topic, partition),
                 }
             }));
@@ -217,20 +259,24 @@ impl GroupCoordinator {
                 partitions
                     .iter()
                     .filter(|&&partition| !subscribed && self.has_offset(group, topic, partition))
-                    .map(|&partition| OffsetChange {
-                        topic: name.clone(),
-                        partition,
-                        value: None,
-                    }),
+                    .map(|&partition| OffsetChange::delete(name.clone(), partition)),
             );
         }
         Ok((results, changes))
+    }
+
+    /// Whether an open transaction has committed an offset of the partition.
+    fn is_in_transaction(&self, group: &Group, topic: &str, partition: i32) -> bool {
+        group.transactional.has(topic, partition)
+            || (group.offset_writes > 0
+                && self.writes.is_in_transaction(&group.id, topic, partition))
     }
 
     /// Committed, or about to be.
     fn has_offset(&self, group: &Group, topic: &str, partition: i32) -> bool {
         let mut open = self.writes.open_offsets(&group.id);
         group.offsets.get(topic, partition).is_some()
+            || group.transactional.has(topic, partition)
             || (group.offset_writes > 0 && open.any(|(name, p)| **name == *topic && p == partition))
     }
 }
@@ -263,7 +309,7 @@ fn offset_key(group: &str, topic: &str, partition: i32) -> bytes::Bytes {
         .expect("group id and topic were bounded when they came in")
 }
 
-fn results_of(
+pub(super) fn results_of(
     request: &OffsetCommit,
     error_of: impl Fn(&CommitPartition) -> Option<GroupError>,
 ) -> Vec<TopicResult> {

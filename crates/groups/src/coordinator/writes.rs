@@ -7,6 +7,7 @@ use crate::group::Group;
 use crate::step::{OffsetChange, OffsetsThen, OpenWrite, Purpose, Step};
 
 use super::GroupCoordinator;
+use super::transactions::Transactional;
 
 impl GroupCoordinator {
     /// The shell reports the end of a write. Reports may come in any order; each counts once.
@@ -46,6 +47,25 @@ impl GroupCoordinator {
                 }
                 self.answer_offsets(now_ms, then, result, out);
             }
+            Purpose::TransactionalOffsets {
+                producer_id,
+                changes,
+                then,
+                committed,
+            } => {
+                if !orphaned {
+                    let written = Transactional {
+                        producer_id,
+                        changes,
+                        committed,
+                    };
+                    self.finish_transactional(now_ms, write, &group_id, written, result, out);
+                }
+                self.answer_offsets(now_ms, then, result, out);
+            }
+            Purpose::EndTransaction { marker, token } => {
+                self.finish_end(now_ms, write, &marker, token, result, out);
+            }
             Purpose::State => {
                 self.with_group(&group_id, now_ms, out, |group, step| {
                     group.state_written(write, result, step);
@@ -71,23 +91,39 @@ impl GroupCoordinator {
         out: &mut Vec<Effect>,
     ) {
         if result.is_ok() {
-            self.writes.supersede(write, group_id, &changes);
+            self.make_visible(write, group_id, changes);
         }
-        let mut names = std::mem::take(&mut self.names);
-        self.with_group(group_id, now_ms, out, |group, _| {
-            group.offset_writes -= 1;
-            for change in changes.into_iter().filter(|_| result.is_ok()) {
-                match change.value {
-                    Some(offset) => {
-                        group
-                            .offsets
-                            .set(&mut names, &change.topic, change.partition, offset);
+        self.with_group(group_id, now_ms, out, |group, _| group.offset_writes -= 1);
+    }
+
+    /// What the record of `write` says of these partitions counts from now on.
+    pub(super) fn make_visible(
+        &mut self,
+        write: WriteId,
+        group_id: &str,
+        changes: Vec<OffsetChange>,
+    ) {
+        self.writes.supersede(write, group_id, &changes);
+        let Some(group) = self.groups.get_mut(group_id) else {
+            return;
+        };
+        for change in changes {
+            let (topic, partition) = (&change.topic, change.partition);
+            match change.value {
+                // A later commit counts already.
+                Some(_) if change.superseded => {}
+                Some(offset) => {
+                    group.transactional.supersede(topic, partition, write);
+                    group.offsets.set(&mut self.names, topic, partition, offset);
+                }
+                None => {
+                    group.transactional.forget(topic, partition, write);
+                    if !change.superseded {
+                        group.offsets.remove(topic, partition);
                     }
-                    None => group.offsets.remove(&change.topic, change.partition),
                 }
             }
-        });
-        self.names = names;
+        }
     }
 
     fn answer_offsets(

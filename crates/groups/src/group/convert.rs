@@ -57,7 +57,9 @@ impl Group {
             ConsumerGroup::new(self.id.clone(), request.settings)
         };
         classic.dismiss(step);
-        for key in consumer.keys() {
+        // One without members has nothing to say yet.
+        let keys = (!consumer.is_blank()).then(|| consumer.keys());
+        for key in keys.into_iter().flatten() {
             self.ledger.mark(key);
         }
         if !was_blank {

@@ -18,6 +18,7 @@ use crate::error::{GroupError, PersistError, ToGroupError};
 use crate::modern::{Ledger, Refused, StateKey, TopicCatalog};
 use crate::offsets::Offsets;
 use crate::step::{Purpose, Step};
+use crate::transactional::TransactionalOffsets;
 
 pub use state::GroupState;
 
@@ -33,6 +34,7 @@ pub(crate) struct Group {
     pub(crate) id: Arc<str>,
     kind: Kind,
     pub(crate) offsets: Offsets,
+    pub(crate) transactional: TransactionalOffsets,
     /// Open writes of offsets.
     pub(crate) offset_writes: usize,
     /// The keys whose tombstones are on their way to the log, when the group is being deleted.
@@ -64,6 +66,7 @@ impl Group {
             id,
             kind,
             offsets: Offsets::default(),
+            transactional: TransactionalOffsets::default(),
             offset_writes: 0,
             deleting: None,
             ledger: Ledger::default(),
@@ -109,6 +112,7 @@ impl Group {
         blank
             && self.deleting.is_none()
             && self.offsets.is_empty()
+            && self.transactional.is_empty()
             && self.offset_writes == 0
             && self.ledger.is_idle()
     }
@@ -299,6 +303,7 @@ impl Group {
     pub(crate) fn check_commit(
         &mut self,
         request: &OffsetCommit,
+        transactional: bool,
         topics: &dyn TopicCatalog,
         now_ms: i64,
     ) -> Result<(), GroupError> {
@@ -306,8 +311,8 @@ impl Group {
             return Err(GroupError::CoordinatorNotAvailable);
         }
         match &mut self.kind {
-            Kind::Classic(classic) => classic.check_commit(request, now_ms),
-            Kind::Consumer(consumer) => consumer.check_commit(request, topics),
+            Kind::Classic(classic) => classic.check_commit(request, transactional, now_ms),
+            Kind::Consumer(consumer) => consumer.check_commit(request, transactional, topics),
         }
     }
 

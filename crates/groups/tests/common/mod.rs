@@ -115,6 +115,9 @@ impl Shell {
                     let twice = self.replies.insert(token, reply);
                     assert!(twice.is_none(), "two replies to {token}");
                 }
+                Effect::PersistInTransaction { .. } | Effect::PersistMarker { .. } => {
+                    panic!("nobody here speaks of transactions")
+                }
                 Effect::Persist { write, records } => {
                     assert!(
                         self.open_writes.keys().all(|open| *open < write),

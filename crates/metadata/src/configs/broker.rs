@@ -2,6 +2,7 @@
 
 mod disk;
 mod groups;
+mod transactions;
 
 use std::sync::LazyLock;
 
@@ -47,7 +48,13 @@ pub fn find(name: &str) -> Option<&'static ConfigDef> {
 /// All broker settings, by name. What can be changed while the server runs takes effect at once; the
 /// rest is read-only, also where Kafka could change it.
 pub static BROKER_CONFIGS: LazyLock<Vec<ConfigDef>> = LazyLock::new(|| {
-    let mut all = [SERVER, disk::DISK, groups::GROUPS].concat();
+    let mut all = [
+        SERVER,
+        disk::DISK,
+        groups::GROUPS,
+        transactions::TRANSACTIONS,
+    ]
+    .concat();
     all.sort_unstable_by_key(|def| def.name);
     all
 });
@@ -593,30 +600,6 @@ static SERVER: &[ConfigDef] = &[
         Password,
         None,
         "Password of the key store.",
-    ),
-    def(
-        "transaction.max.timeout.ms",
-        Int,
-        Some("900000"),
-        Check::AtLeast(1),
-        ReadOnly,
-        "Longest transaction timeout that a producer may ask for, in ms.",
-    ),
-    def(
-        "transaction.state.log.num.partitions",
-        Int,
-        Some("50"),
-        Check::AtLeast(1),
-        ReadOnly,
-        "Partitions of the topic that holds transactions.",
-    ),
-    def(
-        "transactional.id.expiration.ms",
-        Int,
-        Some("604800000"),
-        Check::AtLeast(1),
-        ReadOnly,
-        "Transactional ids unused for this long are forgotten, in ms.",
     ),
     def(
         "unclean.leader.election.enable",

@@ -43,7 +43,7 @@ pub struct Appended {
     pub last_offset: i64,
     /// Largest timestamp, Unix ms.
     pub max_timestamp_ms: i64,
-    /// The timestamp that the log gave, under `LogAppendTime`.
+    /// The timestamp that the log gave, under `LogAppendTime`; of a duplicate, its largest timestamp.
     pub log_append_time_ms: Option<i64>,
     /// The batch was in the log already: a retry of an idempotent producer.
     pub duplicate: bool,
@@ -134,7 +134,8 @@ impl LogCore {
                     base_offset,
                     last_offset,
                     max_timestamp_ms: timestamp_ms,
-                    log_append_time_ms: None,
+                    // As Kafka: also of batches with the producer's timestamps.
+                    log_append_time_ms: Some(timestamp_ms),
                     duplicate: true,
                     log_start_offset: self.log_start_offset(),
                 }));

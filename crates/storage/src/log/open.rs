@@ -282,16 +282,17 @@ impl Recovery<'_> {
             report.scanned_bytes == 0 && report.cut.is_none() && report.leftovers.is_empty();
         report.clean = unchanged && stored.is_some_and(|checkpoint| checkpoint.clean);
         segments[active].remove_stale_index()?;
-        place(&segments, &mut replay.producers);
         let checkpoint = self.settle(&segments, end, log_start, stored, unchanged, &replay)?;
-        let first_open = replay.producers.first_open().map(mark_of);
-        let writer = self.writer(
+        let mut writer = self.writer(
             segments[active].clone(),
             scanned.index,
             end.offset,
             end.position,
             replay,
         );
+        // With the index that the active segment has by now.
+        place(&segments, &mut writer.producers);
+        let first_open = writer.producers.first_open().map(mark_of);
         Ok(Recovered {
             segments,
             first_open,

@@ -114,8 +114,10 @@ impl LogCore {
     pub fn read_committed(&self, from: i64, max_bytes: usize) -> Result<Committed> {
         self.while_untrimmed(|segments| {
             let records = self.range_in(segments, from, max_bytes, ReadLimit::Stable)?;
-            let at = containing(segments, from);
-            let is_any = segments[at..]
+            // As they are now: the markers of what was read may stand in a segment that was begun since,
+            // before the last stable offset passed them.
+            let now = self.segments.load();
+            let is_any = now[containing(&now, from)..]
                 .iter()
                 .any(|segment| segment.aborted_facts().entries > 0);
             if records.is_empty() || !is_any {
@@ -123,7 +125,7 @@ impl LogCore {
                 return Ok(Committed { records, aborted });
             }
             let to = end_of(segments, &records)?.unwrap_or_else(|| self.last_stable_offset());
-            let aborted = aborted_in(segments, from, to)?;
+            let aborted = aborted_in(&now, from, to)?;
             Ok(Committed { records, aborted })
         })
     }
@@ -197,6 +199,19 @@ impl LogCore {
         })?;
         self.flush_if_waited_for();
         Ok(appended)
+    }
+
+    /// Whether [`LogCore::append_verified`] would take a transactional batch of this producer now. For who
+    /// keeps markers from being appended meanwhile.
+    pub fn is_verified(
+        &self,
+        producer_id: i64,
+        producer_epoch: i16,
+        guard: Option<VerificationGuard>,
+    ) -> bool {
+        let writer = self.writer.lock();
+        let producers = &writer.producers;
+        producers.is_verified(producer_id, producer_epoch, guard)
     }
 
     /// The open transaction of a producer.

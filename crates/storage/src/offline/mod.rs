@@ -5,11 +5,13 @@
 //! running log is refused, not corrupted.
 
 mod convert;
+mod transactions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use convert::{ConvertReport, convert, convert_on};
+pub use transactions::aborted_transactions;
 
 use crate::config::{Format, LogConfig};
 use crate::disk::{Disk, OpenMode, RealDisk};
@@ -17,6 +19,7 @@ use crate::error::{IoContext, Result, StorageError};
 use crate::index::IndexPaths;
 use crate::log::lock_dir;
 use crate::record::BatchHeader;
+use crate::replay::Replay;
 use crate::segment::{IndexBuilder, Segment, detect_segment_format, parse_base_offset};
 use crate::walk::{Depth, Frame, Step, Walker};
 
@@ -37,6 +40,11 @@ pub struct SegmentReport {
     pub zero_bytes: u64,
     /// Where frames stop being sound, and why.
     pub damage: Option<(u64, String)>,
+    /// Transactions that were aborted by markers in this segment.
+    pub aborted: u64,
+    /// What is wrong with the index of aborted transactions. No record is lost by it: the index is made
+    /// anew when it is needed. After a crash that is so for markers since the last checkpoint.
+    pub index_fault: Option<String>,
 }
 
 /// A frame as [`dump`] shows it.
@@ -118,8 +126,16 @@ pub fn total_bytes(path: &Path) -> Result<u64> {
 pub fn verify(path: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<SegmentReport>> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut reports: Vec<SegmentReport> = Vec::new();
-    for segment in segments_of(&disk, path)? {
-        let mut report = verify_segment(&segment, &mut progress)?;
+    let mut replay = Replay::default();
+    let segments = segments_of(&disk, path)?;
+    for segment in &segments {
+        let mut report = verify_segment(segment, &mut replay, &mut progress)?;
+        report.aborted = u64::from(segment.aborted_facts().entries);
+        // Of one segment alone it is not known which transactions began before it.
+        if segments.len() > 1 || !path.is_file() {
+            let expected = segment.all_aborted();
+            report.index_fault = transactions::fault(&*disk, segment, &expected);
+        }
         if let Some(before) = reports.last().filter(|before| before.damage.is_none())
             && before.offsets.1 != report.offsets.0
         {
@@ -137,7 +153,11 @@ fn jump(expected: i64, found: i64) -> String {
     )
 }
 
-fn verify_segment(segment: &Segment, progress: &mut impl FnMut(u64)) -> Result<SegmentReport> {
+fn verify_segment(
+    segment: &Segment,
+    replay: &mut Replay,
+    progress: &mut impl FnMut(u64),
+) -> Result<SegmentReport> {
     let (path, len) = (segment.path(), segment.size());
     let mut walker = Walker::new(
         &**segment.file()?,
@@ -155,6 +175,8 @@ fn verify_segment(segment: &Segment, progress: &mut impl FnMut(u64)) -> Result<S
         offsets: (segment.base_offset(), segment.base_offset()),
         zero_bytes: 0,
         damage: None,
+        aborted: 0,
+        index_fault: None,
     };
     loop {
         let expected = walker.next_offset();
@@ -166,6 +188,7 @@ fn verify_segment(segment: &Segment, progress: &mut impl FnMut(u64)) -> Result<S
                 return Ok(report);
             }
             Step::Frame(frame) => {
+                note_aborted(segment, replay, &mut walker, &frame)?;
                 report.frames += 1;
                 report.records += frame
                     .batch
@@ -187,6 +210,20 @@ fn verify_segment(segment: &Segment, progress: &mut impl FnMut(u64)) -> Result<S
     progress(len - report.bytes);
     report.offsets.1 = walker.next_offset();
     Ok(report)
+}
+
+/// Counts the transaction that a frame aborts.
+fn note_aborted(
+    segment: &Segment,
+    replay: &mut Replay,
+    walker: &mut Walker<'_>,
+    frame: &Frame,
+) -> Result<()> {
+    let taken = replay.take(segment.base_offset(), walker, frame);
+    if let Some(transaction) = taken.context("read", segment.path())? {
+        segment.note_aborted(&transaction);
+    }
+    Ok(())
 }
 
 /// Shows frames from the one that holds `from` on until `show` answers false.
@@ -249,6 +286,7 @@ pub fn repair_index(
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let _lock = lock_dir(&*disk, dir)?;
     let segments = segments_of(&disk, dir)?;
+    let mut replay = Replay::default();
     for segment in &segments {
         let base = segment.base_offset();
         let mut builder = IndexBuilder::new(base, index_interval_bytes);
@@ -264,6 +302,7 @@ pub fn repair_index(
             match walker.step().context("read", segment.path())? {
                 Step::Frame(frame) => {
                     builder.add(&frame);
+                    note_aborted(segment, &mut replay, &mut walker, &frame)?;
                     progress(frame.len);
                 }
                 Step::End => break,
@@ -273,6 +312,10 @@ pub fn repair_index(
         builder
             .finish()
             .store(&*disk, &IndexPaths::of(segment.path()))?;
+        // Also where there is none to tell of: a file that lies goes.
+        segment.suspect_aborted_file();
+        segment.store_aborted()?;
     }
+    disk.sync_dir(dir).context("sync", dir)?;
     Ok(segments.len())
 }

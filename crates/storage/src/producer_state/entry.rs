@@ -162,6 +162,14 @@ impl ProducerState {
         older.count += 1;
     }
 
+    /// Notes a batch without sequence numbers, which no retry repeats.
+    pub(crate) fn note_unsequenced(&mut self, last_offset: i64, timestamp_ms: i64) {
+        if self.last_sequence < 0 {
+            self.last_offset = last_offset;
+        }
+        self.last_timestamp_ms = timestamp_ms;
+    }
+
     /// Notes an end marker under the current epoch.
     pub(crate) fn note_marker(&mut self, offset: i64, timestamp_ms: i64, coordinator_epoch: i32) {
         if self.last_sequence < 0 {

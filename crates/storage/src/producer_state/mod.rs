@@ -125,7 +125,12 @@ impl ProducerStates {
             return Ok(Verdict::Append);
         }
         let producer_id = header.producer_id;
+        // What a coordinator writes in a producer's transaction has no sequence; only the epoch counts.
+        let is_sequenced = header.base_sequence >= 0;
         let Some(state) = self.by_id.get(&producer_id) else {
+            if !is_sequenced {
+                return Ok(Verdict::Append);
+            }
             // Its state may have been forgotten: any sequence is taken.
             self.check_verifying(header, true)?;
             return Ok(Verdict::Append);
@@ -136,6 +141,9 @@ impl ProducerStates {
                 got: header.producer_epoch,
                 current: state.epoch(),
             });
+        }
+        if !is_sequenced {
+            return Ok(Verdict::Append);
         }
         let mut expected = 0;
         if header.producer_epoch == state.epoch() {
@@ -198,8 +206,7 @@ impl ProducerStates {
         let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
         let is_known = !header.is_transactional()
             || header.is_control()
-            || self.is_open_under(producer_id, epoch)
-            || self.verifying.holds(producer_id, guard);
+            || self.is_verified(producer_id, epoch, guard);
         if is_known {
             return Ok(());
         }
@@ -207,6 +214,16 @@ impl ProducerStates {
             producer_id,
             reason: "its batch is not part of an ongoing transaction".to_owned(),
         })
+    }
+
+    /// Whether [`Self::check_verified`] would take a transactional batch of this producer.
+    pub(crate) fn is_verified(
+        &self,
+        producer_id: i64,
+        epoch: i16,
+        guard: Option<VerificationGuard>,
+    ) -> bool {
+        self.is_open_under(producer_id, epoch) || self.verifying.holds(producer_id, guard)
     }
 
     fn is_open_under(&self, producer_id: i64, epoch: i16) -> bool {
@@ -262,7 +279,11 @@ impl ProducerStates {
             return;
         }
         let state = self.entry(header);
-        state.push(SentBatch::of(header));
+        if header.base_sequence >= 0 {
+            state.push(SentBatch::of(header));
+        } else {
+            state.note_unsequenced(header.last_offset(), header.max_timestamp);
+        }
         if header.is_transactional() {
             let open = Open {
                 first_offset: header.base_offset,
@@ -286,7 +307,8 @@ impl ProducerStates {
         let last_offset = header.last_offset();
         let state = self.entry(header);
         state.note_marker(last_offset, header.max_timestamp, marker.coordinator_epoch);
-        self.verifying.end(header.producer_id);
+        let (producer_id, epoch) = (header.producer_id, header.producer_epoch);
+        self.verifying.end_by_marker(producer_id, epoch);
         let open = self.open.end(header.producer_id)?;
         Some(Completed {
             producer_id: header.producer_id,
@@ -401,5 +423,7 @@ fn next_sequence(last: i32) -> i32 {
     last.checked_add(1).unwrap_or(0)
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod tests;

@@ -116,6 +116,9 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Snapshot> {
         .filter_map(|(id, _, first_offset)| Some(((*first_offset)?, *id)))
         .collect();
     open.sort_unstable();
+    if open.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+        return None;
+    }
     for (first_offset, id) in open {
         let started_ms = bytes.try_get_i64().ok()?;
         let open = Open {
@@ -140,7 +143,7 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Snapshot> {
         .into_iter()
         .map(|(id, state, _)| (id, state))
         .collect();
-    Some(snapshot)
+    (snapshot.states.by_id.len() == count).then_some(snapshot)
 }
 
 /// A producer's id, its state, and the first offset of its open transaction. The caller checked that an
@@ -249,6 +252,13 @@ mod tests {
                 "{end} bytes"
             );
         }
+        let mut twice = bytes.clone();
+        twice.copy_within(10..18, 10 + ENTRY_BYTES);
+        assert_eq!(decode(&with_crc(twice)), None, "an id that is there twice");
+        let mut together = bytes.clone();
+        let first = 10 + ENTRY_BYTES * 2 - 8;
+        together.copy_within(first..first + 8, 10 + ENTRY_BYTES * 4 - 8);
+        assert_eq!(decode(&with_crc(together)), None, "two that begin at once");
         let mut long = bytes;
         long.push(0);
         assert_eq!(decode(&with_crc(long)), None);

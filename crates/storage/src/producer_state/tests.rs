@@ -301,3 +301,24 @@ fn no_batch_passes_the_first_one_that_is_being_verified() {
     );
     assert!(bumped.check(&transactional(7, 4, 0, 0)).is_ok());
 }
+
+#[test]
+fn what_a_coordinator_writes_has_no_sequence_and_is_never_a_repetition() {
+    let mut states = ProducerStates::default();
+    for offset in [10, 11] {
+        let offsets = transactional(7, 3, -1, offset);
+        assert_eq!(states.check(&offsets).unwrap(), Verdict::Append);
+        states.record(&offsets, PLACE, 0);
+    }
+    assert_eq!(states.open_transaction(7).unwrap().first_offset, 10);
+    assert_eq!(states.by_id[&7].last_offset(), 11);
+    let older = states.check(&transactional(7, 2, -1, 12));
+    assert!(matches!(older, Err(StorageError::ProducerFenced { .. })));
+    end(&mut states, 7, 4, 12, true);
+    let guard = states.begin_verification(7, 4, -1, true);
+    assert!(states.is_verified(7, 4, guard) && !states.is_verified(7, 4, None));
+    let next = transactional(7, 4, -1, 13);
+    assert_eq!(states.check(&next).unwrap(), Verdict::Append);
+    end(&mut states, 7, 5, 13, false);
+    assert!(!states.is_verified(7, 4, guard), "a marker came between");
+}

@@ -83,7 +83,18 @@ impl Verifications {
         guard.is_some() && guard == current
     }
 
-    /// An end marker came, or the transaction began.
+    /// An end marker of this epoch came. Where every transaction has its own epoch, one that is not
+    /// above that of the guard ends an earlier transaction: whoever is asked about the next one may have
+    /// waited for just that.
+    pub(crate) fn end_by_marker(&mut self, producer_id: i64, epoch: i16) {
+        if let Some(known) = self.by_producer.get(&producer_id)
+            && (!known.epoch_bumps || epoch > known.epoch || epoch == i16::MAX)
+        {
+            self.by_producer.remove(&producer_id);
+        }
+    }
+
+    /// The transaction began.
     pub(crate) fn end(&mut self, producer_id: i64) {
         if !self.by_producer.is_empty() {
             self.by_producer.remove(&producer_id);
@@ -94,6 +105,19 @@ impl Verifications {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_an_earlier_transaction_leaves_the_guard_of_the_next() {
+        let mut verifications = Verifications::default();
+        let guard = verifications.begin(7, 4, 0, true);
+        verifications.end_by_marker(7, 4);
+        assert!(verifications.holds(7, Some(guard)));
+        verifications.end_by_marker(7, 5);
+        assert!(!verifications.holds(7, Some(guard)));
+        let guard = verifications.begin(7, 5, 0, false);
+        verifications.end_by_marker(7, 5);
+        assert!(!verifications.holds(7, Some(guard)), "one epoch for all");
+    }
 
     #[test]
     fn guards_are_shared_until_they_end_and_bounded() {

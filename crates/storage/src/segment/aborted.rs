@@ -170,6 +170,13 @@ impl Segment {
         self.aborted.read().collect(from, to, found)
     }
 
+    /// All entries that are in memory.
+    pub(crate) fn all_aborted(&self) -> Vec<AbortedTransaction> {
+        let mut found = Vec::new();
+        self.aborted.read().collect(0, i64::MAX, &mut found);
+        found
+    }
+
     /// Writes the file as the entries are now, or removes one that there is no entry for. Its name is
     /// durable after the folder's next sync.
     pub(crate) fn store_aborted(&self) -> Result<()> {

@@ -58,6 +58,11 @@ impl TransactionCoordinator {
         self.phase = Phase::Active;
         let interval_ms = self.config.id_expiration_check_interval_ms.max(1);
         self.sweep.schedule(now_ms.saturating_add(interval_ms));
+        let open = self
+            .entries
+            .values()
+            .filter(|entry| entry.now.state.is_open());
+        self.counts.open = open.count() as u64;
         let ids: Vec<Arc<str>> = self.entries.keys().cloned().collect();
         for id in ids {
             let prepared = |entry: &Entry| entry.now.state.is_prepared();
@@ -74,6 +79,7 @@ impl TransactionCoordinator {
     pub fn resign(&mut self, out: &mut Vec<Effect>) {
         self.phase = Phase::Resigned;
         self.entries.clear();
+        self.counts.open = 0;
         self.deadlines.clear();
         self.markers.clear();
         for (_, write) in std::mem::take(&mut self.writes.open) {

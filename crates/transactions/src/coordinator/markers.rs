@@ -31,6 +31,7 @@ impl TransactionCoordinator {
         for (partition, outcome) in outcomes {
             match outcome {
                 MarkerOutcome::Done => {
+                    entry.retries = 0;
                     entry.now.partitions.remove(partition);
                     open.again.remove(partition);
                 }

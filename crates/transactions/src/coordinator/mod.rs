@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use dlog_coordination::{Action, Phase, StateMachine, Sweep};
+use dlog_coordination::{Action, LogEntry, Phase, StateMachine, Sweep};
 
-use crate::api::{Effect, Markers, MarkersId, Record, Reply, Token, WriteId};
+use crate::api::{Effect, Markers, MarkersId, Record, Reply, Token, TransactionCounts, WriteId};
 use crate::codec::{self, TopicPartitions, TransactionValue};
 use crate::config::TransactionConfig;
 use crate::error::{PersistError, TransactionError};
@@ -26,6 +26,8 @@ pub use load::Applied;
 
 /// Names that fit into every version of the records.
 const MAX_NAME_BYTES: usize = i16::MAX as usize;
+/// Waits between retries double so often, if the settings let them.
+const MAX_DOUBLINGS: u32 = 20;
 /// More ids are asked for when fewer are left.
 const LOW_PRODUCER_IDS: u64 = 10;
 
@@ -46,6 +48,7 @@ pub struct TransactionCoordinator {
     producer_ids: VecDeque<Range<i64>>,
     asked_for_ids: bool,
     sweep: Sweep,
+    counts: TransactionCounts,
 }
 
 /// What a transaction coordinator has done for it beside answers and writes.
@@ -55,6 +58,11 @@ pub enum Work {
     WriteMarkers(Markers),
     /// See [`Effect::NeedProducerIds`].
     NeedProducerIds,
+    /// See [`Effect::Ended`].
+    Ended {
+        /// Whose transaction it was.
+        transactional_id: Arc<str>,
+    },
 }
 
 impl StateMachine for TransactionCoordinator {
@@ -89,9 +97,13 @@ impl From<Effect> for Action<Reply, Work> {
     fn from(effect: Effect) -> Self {
         match effect {
             Effect::Reply { token, reply } => Self::Reply { token, reply },
-            Effect::Persist { write, records } => Self::Append { write, records },
+            Effect::Persist { write, records } => Self::Append {
+                write,
+                entry: LogEntry::Records(records),
+            },
             Effect::WriteMarkers(markers) => Self::Work(Work::WriteMarkers(markers)),
             Effect::NeedProducerIds => Self::Work(Work::NeedProducerIds),
+            Effect::Ended { transactional_id } => Self::Work(Work::Ended { transactional_id }),
         }
     }
 }
@@ -112,6 +124,7 @@ impl TransactionCoordinator {
             producer_ids: VecDeque::new(),
             asked_for_ids: false,
             sweep: Sweep::default(),
+            counts: TransactionCounts::default(),
         }
     }
 
@@ -130,6 +143,17 @@ impl TransactionCoordinator {
         self.entries.len()
     }
 
+    /// How many transactions there are and were.
+    pub fn counts(&self) -> TransactionCounts {
+        self.counts
+    }
+
+    /// How many producer ids are at hand.
+    pub fn producer_ids_left(&self) -> u64 {
+        let ranges = self.producer_ids.iter();
+        ranges.map(|ids| ids.end.abs_diff(ids.start)).sum()
+    }
+
     /// Producer ids that nobody has had, for the requests that need one.
     pub fn add_producer_ids(&mut self, ids: Range<i64>) {
         self.asked_for_ids = false;
@@ -140,12 +164,7 @@ impl TransactionCoordinator {
 
     /// A fresh producer id. Without one the client is told what Kafka tells it: try again.
     fn take_producer_id(&mut self, out: &mut Vec<Effect>) -> Result<i64, TransactionError> {
-        let left: u64 = self
-            .producer_ids
-            .iter()
-            .map(|ids| ids.end.abs_diff(ids.start))
-            .sum();
-        if left <= LOW_PRODUCER_IDS && !self.asked_for_ids {
+        if self.producer_ids_left() <= LOW_PRODUCER_IDS && !self.asked_for_ids {
             self.asked_for_ids = true;
             out.push(Effect::NeedProducerIds);
         }
@@ -213,9 +232,13 @@ impl TransactionCoordinator {
     }
 
     fn retry_later(&mut self, now_ms: i64, id: &str) {
-        let retry_at_ms = now_ms.saturating_add(self.config.retry_backoff_ms.max(1));
+        let first_ms = self.config.retry_backoff_ms.max(1);
+        let most_ms = self.config.retry_backoff_max_ms.max(first_ms);
         if let Some(entry) = self.entries.get_mut(id) {
-            entry.retry_at_ms = Some(retry_at_ms);
+            // Twice as long each time, until something succeeds.
+            let doubled_ms = first_ms.saturating_mul(1 << entry.retries.min(MAX_DOUBLINGS));
+            entry.retries = entry.retries.saturating_add(1);
+            entry.retry_at_ms = Some(now_ms.saturating_add(doubled_ms.min(most_ms)));
         }
     }
 

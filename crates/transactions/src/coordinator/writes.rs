@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::api::{Effect, NO_PRODUCER_EPOCH, Reply, WriteId};
 use crate::error::{PersistError, TransactionError};
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, TransactionState};
 use crate::step::{OpenWrite, Then};
 
 use super::{TransactionCoordinator, reply};
@@ -41,10 +41,17 @@ impl TransactionCoordinator {
             return;
         };
         let producer = next.producer;
+        let (before, after) = (entry.now.state, next.state);
         entry.now = next;
+        entry.retries = 0;
         entry.pending = false;
         entry.fence_failed = false;
         entry.retry_at_ms = None;
+        match (before.is_open(), after.is_open()) {
+            (false, true) => self.counts.open += 1,
+            (true, false) => self.counts.open -= 1,
+            _ => {}
+        }
         match then {
             Then::Init { token } => reply(out, token, Reply::InitProducerId(Ok(producer))),
             Then::Add { token } => reply(out, token, Reply::AddPartitions(Ok(()))),
@@ -63,6 +70,13 @@ impl TransactionCoordinator {
                 if let Some(markers) = entry.markers.take() {
                     self.markers.remove(&markers.id);
                 }
+                match after {
+                    TransactionState::CompleteCommit => self.counts.committed += 1,
+                    _ => self.counts.aborted += 1,
+                }
+                out.push(Effect::Ended {
+                    transactional_id: id.clone(),
+                });
             }
         }
         self.file(id);

@@ -106,6 +106,13 @@ impl Shell {
                     self.open_markers.insert(markers.id, markers);
                 }
                 Effect::NeedProducerIds => self.give_ids(),
+                Effect::Ended { transactional_id } => {
+                    let state = self.coordinator.describe_transaction(&transactional_id);
+                    assert!(
+                        state.unwrap().partitions.is_empty(),
+                        "nothing is left of it"
+                    );
+                }
             }
         }
         while self.auto && self.settle_one() {}

@@ -101,12 +101,6 @@ pub(super) fn check(
     }
     batch.verify_crc()?;
     batch.validate_from_producer()?;
-    if batch.header().is_transactional() {
-        return Err(Refusal::new(
-            ResponseError::InvalidTxnState,
-            "the batch is transactional, but no transaction is open",
-        ));
-    }
     let codec = batch.header().compression()?;
     if codec == Compression::Zstd && version < ZSTD {
         return Err(Refusal::new(

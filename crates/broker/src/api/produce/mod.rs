@@ -1,9 +1,11 @@
 //! Produce (key 0): checks each batch, appends it at once, answers when it is acknowledged.
 //!
-//! The appends of a request happen when it is its turn; what waits is the reply. So the requests that
+//! The appends of a request happen when it is its turn; what waits is the reply. Only the first batch of a
+//! transaction in a partition waits for its coordinator before that (see `transaction`). So the requests that
 //! a client has in flight are appended one after the other and share a flush.
 
 mod check;
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +29,9 @@ use crate::net::reply::{Outcome, Reply};
 use crate::partitions::{HostedTopic, Partition};
 use crate::protocol::{ProtocolError, RawRequest, encode_reply};
 use check::Refusal;
+use transaction::{Admission, Admitted};
+
+pub use transaction::is_transactional;
 
 /// Versions from this one on name topics by id.
 const TOPIC_IDS: i16 = 13;
@@ -38,25 +43,56 @@ struct Wait {
     acknowledged: Acknowledged,
 }
 
-/// Answers Produce.
+/// Answers Produce for a request with batches of a transaction.
 ///
 /// # Errors
-/// [`ProtocolError`] for a malformed request.
-pub fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
-    let request: ProduceRequest = raw.decode()?;
+/// As [`handle`].
+pub async fn handle_transactional(
+    ctx: &Context,
+    raw: &RawRequest,
+    request: ProduceRequest,
+) -> Result<Outcome, ProtocolError> {
+    let refusal = refuse_all(&request).or_else(|| transaction::refuse_all(&request));
+    let admission = match refusal {
+        None => transaction::admit(ctx, &request).await,
+        Some(_) => Admission::default(),
+    };
+    append(ctx, raw, request, refusal, &admission)
+}
+
+/// Answers Produce for a request without batches of a transaction.
+///
+/// # Errors
+/// [`ProtocolError`] when the answer cannot be encoded.
+pub fn handle(
+    ctx: &Context,
+    raw: &RawRequest,
+    request: ProduceRequest,
+) -> Result<Outcome, ProtocolError> {
+    let refusal = refuse_all(&request);
+    append(ctx, raw, request, refusal, &Admission::default())
+}
+
+fn append(
+    ctx: &Context,
+    raw: &RawRequest,
+    request: ProduceRequest,
+    refusal: Option<Refusal>,
+    admission: &Admission,
+) -> Result<Outcome, ProtocolError> {
     let acks = request.acks;
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let now_ms = ctx.state.now_ms();
     let mut waits = Vec::new();
     let mut throttle = Duration::ZERO;
     let mut responses = Vec::with_capacity(request.topic_data.len());
-    let refusal = refuse_all(&request);
     for (at, topic) in request.topic_data.into_iter().enumerate() {
         let mut appending = Appending {
             ctx,
             acks,
             now_ms,
             topic: at,
+            admission,
             waits: &mut waits,
             throttle: &mut throttle,
         };
@@ -106,16 +142,10 @@ fn without_holding_up_others<T>(work: impl FnOnce() -> T) -> T {
 
 /// A reason to refuse every batch of the request.
 fn refuse_all(request: &ProduceRequest) -> Option<Refusal> {
-    if !matches!(request.acks, -1..=1) {
-        return Some(Refusal::new(
+    (!matches!(request.acks, -1..=1)).then(|| {
+        Refusal::new(
             ResponseError::InvalidRequiredAcks,
             "acks must be -1, 0 or 1",
-        ));
-    }
-    request.transactional_id.as_ref().map(|_| {
-        Refusal::new(
-            ResponseError::TransactionalIdAuthorizationFailed,
-            "this server does not offer transactions",
         )
     })
 }
@@ -202,6 +232,7 @@ struct Appending<'a> {
     acks: i16,
     now_ms: i64,
     topic: usize,
+    admission: &'a Admission,
     waits: &'a mut Vec<Wait>,
     /// How long the client has to wait with its next request.
     throttle: &'a mut Duration,
@@ -249,6 +280,10 @@ impl Appending<'_> {
         let partition = topic
             .partition(data.index)
             .ok_or(ResponseError::UnknownTopicOrPartition)?;
+        let admitted = self.admission.of((self.topic, at));
+        if let Some(Err(refusal)) = admitted {
+            return Err(refusal.clone());
+        }
         let settings = topic.settings.load();
         // No look at min.insync.replicas: as in Kafka a topic asks for no more replicas than it has, and
         // this node is the only one.
@@ -261,7 +296,7 @@ impl Appending<'_> {
         let (bytes, records) = (batch.bytes.len(), batch.records);
         let wait = self.ctx.state.guard.admit(&self.ctx.state, bytes);
         *self.throttle = wait.map_err(disk_full)?.max(*self.throttle);
-        let appended = self.append(partition, batch.bytes, settings.timestamp_type)?;
+        let appended = self.append(partition, batch.bytes, settings.timestamp_type, admitted)?;
         topic.metrics.bytes_in.inc_by(bytes as u64);
         topic.metrics.messages_in.inc_by(records);
         let mut slot = PartitionProduceResponse::default()
@@ -289,13 +324,19 @@ impl Appending<'_> {
         partition: &Arc<Partition>,
         bytes: bytes::Bytes,
         timestamp_type: TimestampType,
+        admitted: Option<&Admitted>,
     ) -> Result<dlog_storage::Appended, Refusal> {
         let mode = AppendMode::Leader {
             leader_epoch: partition.leader_epoch(),
             log_append_time: (timestamp_type == TimestampType::LogAppendTime)
                 .then_some(self.now_ms),
         };
-        partition.log()?.append_batches(bytes, mode).map_err(|error| {
+        let log = partition.log()?;
+        let appended = match admitted {
+            Some(Ok(guard)) => log.append_verified(bytes, mode, *guard),
+            _ => log.append_batches(bytes, mode),
+        };
+        appended.map_err(|error| {
             if matches!(error, StorageError::Io { .. } | StorageError::Offline { .. } | StorageError::Damaged { .. }) {
                 tracing::error!(topic = %partition.topic, partition = partition.index, %error, "append failed");
             }

@@ -306,6 +306,7 @@ fn decode_newer(api: ApiKey, version: i16, body: &[u8]) -> bool {
         ApiKey::OffsetFetch => newer::offset_fetch_request(&raw).is_ok(),
         ApiKey::ApiVersions => newer::api_versions_request(&raw).is_ok(),
         ApiKey::WriteTxnMarkers => newer::write_txn_markers_request(&raw).is_ok(),
+        ApiKey::TxnOffsetCommit => newer::txn_offset_commit_request(&raw).is_ok(),
         other => panic!("{other:?} has no decoder"),
     }
 }

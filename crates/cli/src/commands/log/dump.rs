@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::{Result, ensure};
 use dlog_storage::StorageError;
 use dlog_storage::offline::{self, DumpedFrame};
+use dlog_storage::record::control::EndTxnMarker;
 use dlog_storage::record::{Batch, Record, RecordError, v1};
 use serde_json::{Map, Value, json};
 
@@ -12,6 +13,9 @@ use super::{DumpArgs, render};
 
 /// Shows what was asked for; answers whether all of it was sound.
 pub(super) fn run(args: &DumpArgs, out: &mut impl Write) -> Result<bool> {
+    if args.path.extension().is_some_and(|end| end == "txnindex") {
+        return aborted(args, out);
+    }
     ensure!(
         args.path.is_file() || super::holds_segments(&args.path)?,
         "{} has no segment files (….log): give a log's folder, such as orders-0, or one segment file",
@@ -50,6 +54,49 @@ pub(super) fn run(args: &DumpArgs, out: &mut impl Write) -> Result<bool> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Shows an index of aborted transactions.
+fn aborted(args: &DumpArgs, out: &mut impl Write) -> Result<bool> {
+    let transactions = match offline::aborted_transactions(&args.path) {
+        Ok(transactions) => transactions,
+        Err(error @ StorageError::Damaged { .. }) => {
+            eprintln!("{error}");
+            return Ok(false);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if !args.json {
+        writeln!(
+            out,
+            "{:>20} {:>12} {:>12} {:>12}",
+            "producer", "first", "last", "stable"
+        )?;
+    }
+    let most = args.count.map_or(usize::MAX, |count| {
+        usize::try_from(count).unwrap_or(usize::MAX)
+    });
+    let shown = transactions
+        .iter()
+        .filter(|one| one.last_offset >= args.from);
+    for one in shown.take(most) {
+        if args.json {
+            let object = json!({
+                "producer_id": one.producer_id,
+                "first_offset": one.first_offset,
+                "last_offset": one.last_offset,
+                "last_stable_offset": one.last_stable_offset,
+            });
+            writeln!(out, "{object}")?;
+        } else {
+            writeln!(
+                out,
+                "{:>20} {:>12} {:>12} {:>12}",
+                one.producer_id, one.first_offset, one.last_offset, one.last_stable_offset
+            )?;
+        }
+    }
+    Ok(true)
 }
 
 struct Dump<'a, W> {
@@ -230,7 +277,14 @@ fn codec(frame: &DumpedFrame) -> String {
 fn kind(frame: &DumpedFrame) -> &'static str {
     match &frame.header {
         None => "v1",
-        Some(header) if header.is_control() => "control",
+        Some(header) if header.is_control() => {
+            let batch = Batch::from_bytes(frame.content.clone());
+            match batch.and_then(|batch| EndTxnMarker::from_batch(&batch)) {
+                Ok(Some(marker)) if marker.committed => "commit",
+                Ok(Some(_)) => "abort",
+                _ => "control",
+            }
+        }
         Some(header) if header.is_transactional() => "txn",
         Some(_) => "data",
     }

@@ -38,6 +38,8 @@ fn to_json(reports: &[SegmentReport], sound: bool) -> serde_json::Value {
             "records": report.records,
             "bytes": report.bytes,
             "zero_bytes": report.zero_bytes,
+            "aborted_transactions": report.aborted,
+            "index_fault": report.index_fault,
             "damage": report.damage.as_ref().map(|(position, reason)| json!({
                 "position": position,
                 "reason": reason,
@@ -99,6 +101,15 @@ fn table(reports: &[SegmentReport], seconds: f64, out: &mut impl Write) -> Resul
         render::bytes(bytes),
         render::bytes((bytes as f64 / seconds.max(1e-6)) as u64)
     )?;
+    for fault in reports
+        .iter()
+        .filter_map(|report| report.index_fault.as_ref())
+    {
+        writeln!(
+            out,
+            "{fault}: nothing is lost, the index is made anew when it is needed"
+        )?;
+    }
     if damaged > 0 {
         writeln!(
             out,
