@@ -5,7 +5,7 @@
 //! * [`server`]: start, kill, restart `dlog serve` on a data folder.
 //! * [`wire`]: one connection, one request at a time, and the bytes themselves.
 //! * [`produce`]: an idempotent producer that goes on through crashes, and reading a log back.
-//! * [`history`]: judges what clients recorded, and names each anomaly.
+//! * [`history`], a crate of its own: judges what clients recorded, and names each anomaly.
 //! * [`mount`]: a small file system that can be filled.
 //! * [`requests`]: one well-filled request of every API.
 //!
@@ -13,13 +13,14 @@
 //! which the test fails.
 
 pub mod command;
-pub mod history;
 pub mod mount;
 pub mod produce;
 pub mod requests;
 mod requests_of_transactions;
 pub mod server;
 pub mod wire;
+
+pub use dlog_history as history;
 
 use std::io::Write;
 use std::time::{Duration, Instant};

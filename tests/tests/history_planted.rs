@@ -251,6 +251,20 @@ const PLANTED: &[(Anomaly, &str, &str)] = &[
          3 + begin; 3 + send out 3@2 in:0; 3 + commit",
     ),
     (
+        DoubleOutput,
+        "1 + send in 1@0; 2 + begin; 2 + send out 2@0 in:0; 2 + offsets g in=1; 2 + commit; \
+         3 + begin; 3 + send out 3@2 in:0; 3 + offsets g in=1; 3 + commit",
+        "1 + send in 1@0; 2 + begin; 2 + send out 2@0 in:0; 2 + offsets g in=1; 2 + commit; \
+         3 + begin; 3 + send out 3@2 in:0; 3 + offsets h in=1; 3 + commit",
+    ),
+    (
+        MissingOutput,
+        "1 + send in 1@0; 4 + rc in:0=1; 2 + begin; 2 + send out 2@0 in:0; 2 + offsets g in=1; 2 + commit; \
+         3 + begin; 3 + offsets h in=1; 3 + commit",
+        "1 + send in 1@0; 4 + rc in:0=1; 2 + begin; 2 + send out 2@0 in:0; 2 + offsets g in=1; 2 + commit; \
+         3 + begin; 3 + send out 3@2 in:0; 3 + offsets h in=1; 3 + commit",
+    ),
+    (
         MissingOutput,
         "1 + send in 1@0; 1 + send in 2@1; 2 + rc in:0=1,1=2; 2 + begin; \
          2 + send out 3@0 in:1; 2 + offsets g in=2; 2 + commit",

@@ -9,6 +9,7 @@ mod dataset;
 mod deny;
 mod dlog;
 mod docs;
+mod eos;
 mod kafka;
 mod lint;
 mod steps;
@@ -42,6 +43,8 @@ enum Command {
     Bench(bench::BenchOptions),
     /// Sends a real data set through real clients while the server is killed, and reads it back.
     Dataset(dataset::DatasetOptions),
+    /// Runs transactions of real clients while the server and the clients are killed, and judges the outcome.
+    Eos(eos::EosOptions),
     /// Runs a real Kafka in the foreground.
     Kafka(kafka::KafkaOptions),
     /// Checks licences, banned and duplicate crates and their sources against deny.toml.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Compat(options) => compat::run(&mut steps, &options),
         Command::Bench(options) => steps.step("bench", |root| bench::run(root, &options)),
         Command::Dataset(options) => dataset::run(&mut steps, &options),
+        Command::Eos(options) => eos::run(&mut steps, &options),
         Command::Kafka(options) => steps.step("kafka", |root| kafka::run(root, &options)),
         Command::Deny => deny::run(&mut steps),
         Command::Ci => {

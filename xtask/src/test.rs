@@ -1,5 +1,6 @@
 //! `cargo xtask test`: builds everything, runs unit, documentation, property and system tests, then
-//! the real clients that can run on this machine, and part of the real data set.
+//! the real clients that can run on this machine, part of the real data set, and a short run of transactions
+//! with kills.
 
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use clap::Args;
 
 use crate::compat::{self, Against, CompatOptions};
 use crate::dataset::{self, DatasetOptions};
+use crate::eos::{self, EosOptions};
 use crate::steps::{Steps, cargo};
 
 /// Options of `cargo xtask test`.
@@ -46,6 +48,8 @@ pub fn run(steps: &mut Steps, options: &TestOptions) {
         steps,
         &DatasetOptions::quick(built_program(steps), options.all),
     );
+    let quick = EosOptions::quick(built_program(steps), options.all);
+    eos::run(steps, &quick);
 }
 
 /// The program that the first step built; building it again with optimisation would take longer than

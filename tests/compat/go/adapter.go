@@ -35,6 +35,14 @@ type adapter interface {
 	offsetForTime(topic string, partition int32, timestamp int64) (int64, error)
 	bounds(topic string, partition int32) (int64, int64, error)
 	member(group, topic string) (member, error)
+	// consumerProtocolMember is one whose partitions the broker gives out (KIP-848).
+	consumerProtocolMember(group, topic string) (member, error)
+	shareMember(group, topic string) (shareMember, error)
+	transactional(id string) (transactional, error)
+	// committedReader reads partition 0 from its beginning, and of transactions what is committed.
+	committedReader(topic string) (reader, error)
+	// consumeInTransaction ends a record and offsets of the group together; the offset behind what it consumed.
+	consumeInTransaction(id, group, topic string, commit bool) (int64, error)
 	groups() (map[string]bool, error)
 	groupMembers(group string) (int, error)
 	committed(group, topic string, partition int32) (int64, error)

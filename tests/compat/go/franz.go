@@ -223,20 +223,25 @@ func (f *franz) bounds(topic string, partition int32) (int64, int64, error) {
 
 func (f *franz) member(group, topic string) (member, error) {
 	one := &franzReader{owned: map[int32]bool{}}
-	client, err := kgo.NewClient(
+	client, err := kgo.NewClient(append(f.memberOptions(one, group, topic),
+		kgo.SessionTimeout(10*time.Second),
+		kgo.HeartbeatInterval(500*time.Millisecond),
+	)...)
+	one.client = client
+	return one, err
+}
+
+func (f *franz) memberOptions(one *franzReader, group, topic string) []kgo.Opt {
+	return []kgo.Opt{
 		kgo.SeedBrokers(f.bootstrap),
 		kgo.ConsumerGroup(group),
 		kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.DisableAutoCommit(),
-		kgo.SessionTimeout(10*time.Second),
-		kgo.HeartbeatInterval(500*time.Millisecond),
 		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { one.own(parts[topic], true) }),
 		kgo.OnPartitionsRevoked(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { one.own(parts[topic], false) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, parts map[string][]int32) { one.own(parts[topic], false) }),
-	)
-	one.client = client
-	return one, err
+	}
 }
 
 func (f *franz) groups() (map[string]bool, error) {

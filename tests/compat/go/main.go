@@ -1,4 +1,5 @@
-// The Go clients against a broker: `LIBRARY run BOOTSTRAP PREFIX`, LIBRARY being franz or sarama.
+// The Go clients against a broker: `LIBRARY run BOOTSTRAP PREFIX`, LIBRARY being franz or sarama, and
+// `eos MODE ...`, franz-go's part of `cargo xtask eos`.
 package main
 
 import (
@@ -7,6 +8,13 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 10 && os.Args[1] == "eos" {
+		if err := runEos(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(exitCode(err))
+		}
+		return
+	}
 	if len(os.Args) != 5 || os.Args[2] != "run" {
 		fmt.Fprintln(os.Stderr, "usage: franz|sarama run BOOTSTRAP PREFIX")
 		os.Exit(2)

@@ -179,6 +179,10 @@ func saramaMessage(one record) *sarama.ProducerMessage {
 func (s *saramaClient) reader(topic string, partitions []int32, offset int64, reset string, wait time.Duration) (reader, error) {
 	config := saramaConfig()
 	config.Consumer.MaxWaitTime = wait
+	return s.readerWith(config, topic, partitions, offset, reset)
+}
+
+func (s *saramaClient) readerWith(config *sarama.Config, topic string, partitions []int32, offset int64, reset string) (reader, error) {
 	consumer, err := sarama.NewConsumer(s.bootstrap, config)
 	if err != nil {
 		return nil, err

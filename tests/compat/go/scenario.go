@@ -44,7 +44,11 @@ func (s *scenario) run() {
 	s.admin()
 	s.producing()
 	s.consuming()
-	(&groupScenario{scenario: s, topic: s.topic("group"), group: s.topic("g")}).run()
+	group := &groupScenario{scenario: s, topic: s.topic("group"), group: s.topic("g")}
+	group.run()
+	step("group-consumer-protocol", plain(group.consumerProtocol))
+	(&transactionScenario{s, s.topic("txn"), s.topic("txn-g"), s.topic("txn-id")}).run()
+	step("share-acknowledge", plain(s.share))
 	s.errors()
 }
 

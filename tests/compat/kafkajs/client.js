@@ -37,10 +37,11 @@ class Client {
   }
 
   // A member of a group; with `offset` it starts there instead of at the commit.
-  async consumer(topic, groupId, { offset, fromBeginning = true, maxWaitTimeInMs = 500 } = {}) {
+  async consumer(topic, groupId, { offset, fromBeginning = true, maxWaitTimeInMs = 500, readUncommitted = true } = {}) {
     const consumer = this.kafka.consumer({
       groupId,
       maxWaitTimeInMs,
+      readUncommitted,
       sessionTimeout: 10_000,
       heartbeatInterval: 500,
       retry: { retries: 3, initialRetryTime: 100 },

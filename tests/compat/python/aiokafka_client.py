@@ -120,9 +120,12 @@ class AioKafka(Adapter):
             await producer.stop()
         return None if config["acks"] == 0 else [(at.partition, at.offset) for at in done]
 
-    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500):
+    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500, committed=None):
         async def start():
-            consumer = self.consumer(auto_offset_reset=reset, fetch_max_wait_ms=wait_ms)
+            level = "read_committed" if committed else "read_uncommitted"
+            consumer = self.consumer(
+                auto_offset_reset=reset, fetch_max_wait_ms=wait_ms, isolation_level=level
+            )
             await consumer.start()
             consumer.assign([TopicPartition(topic, partition) for partition in partitions])
             for partition in partitions:
@@ -166,6 +169,9 @@ class AioKafka(Adapter):
 
         consumer, task = wait(start())
         return Reader(consumer, topic, task)
+
+    def transactional(self, identity):
+        return Transactional(self.bootstrap, identity)
 
     def groups(self):
         return {group[0] for group in wait(self.admin.list_consumer_groups())}
@@ -222,6 +228,38 @@ class Reader:
 
     def close(self):
         wait(self.consumer.stop())
+
+
+class Transactional:
+    def __init__(self, bootstrap, identity):
+        async def start():
+            producer = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=identity)
+            await producer.start()
+            return producer
+
+        self.producer = wait(start())
+
+    def begin(self):
+        wait(self.producer.begin_transaction())
+
+    def send(self, topic, value):
+        wait(self.producer.send(topic, value=value, partition=0))
+
+    def offsets(self, group, topic, partition, offset):
+        at = TopicPartition(topic, partition)
+        wait(self.producer.send_offsets_to_transaction({at: offset}, group))
+
+    def flush(self):
+        wait(self.producer.flush())
+
+    def commit(self):
+        wait(self.producer.commit_transaction())
+
+    def abort(self):
+        wait(self.producer.abort_transaction())
+
+    def close(self):
+        wait(self.producer.stop())
 
 
 if __name__ == "__main__":

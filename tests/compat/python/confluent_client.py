@@ -127,12 +127,13 @@ class Confluent(Adapter):
             raise Failed(f"{left} records were not acknowledged")
         return done
 
-    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500):
+    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500, committed=None):
         consumer = self.consumer(
             {
                 "group.id": "unused",
                 "auto.offset.reset": "error" if reset == "none" else reset,
                 "fetch.wait.max.ms": wait_ms,
+                "isolation.level": "read_uncommitted" if committed is False else "read_committed",
             }
         )
         consumer.assign([TopicPartition(topic, partition, offset) for partition in partitions])
@@ -176,6 +177,15 @@ class Confluent(Adapter):
         )
         consumer.subscribe([topic])
         return Reader(consumer, topic)
+
+    def consumer_protocol_member(self, group, topic):
+        settings = {"group.id": group, "auto.offset.reset": "earliest", "group.protocol": "consumer"}
+        consumer = self.consumer(settings)
+        consumer.subscribe([topic])
+        return Reader(consumer, topic)
+
+    def transactional(self, identity):
+        return Transactional(self, identity)
 
     def groups(self):
         found = self.admin.list_consumer_groups().result(timeout=WAIT_S)
@@ -246,6 +256,39 @@ class Reader:
 
     def close(self):
         self.consumer.close()
+
+
+class Transactional:
+    def __init__(self, client, identity):
+        self.client = client
+        settings = {"bootstrap.servers": client.bootstrap, "transactional.id": identity, "log_level": 3}
+        self.producer = Producer(settings)
+        self.producer.init_transactions(WAIT_S)
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def send(self, topic, value):
+        self.producer.produce(topic, value=value, partition=0)
+
+    def offsets(self, group, topic, partition, offset):
+        consumer = self.client.consumer({"group.id": group})
+        metadata = consumer.consumer_group_metadata()
+        at = TopicPartition(topic, partition, offset)
+        self.producer.send_offsets_to_transaction([at], metadata, WAIT_S)
+        consumer.close()
+
+    def flush(self):
+        self.producer.flush(WAIT_S)
+
+    def commit(self):
+        self.producer.commit_transaction(WAIT_S)
+
+    def abort(self):
+        self.producer.abort_transaction(WAIT_S)
+
+    def close(self):
+        self.flush()
 
 
 if __name__ == "__main__":

@@ -99,8 +99,11 @@ class KafkaPython(Adapter):
             producer.close(5)
         return None if acks == 0 else [(at.partition, at.offset) for at in done]
 
-    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500):
-        consumer = self.consumer(auto_offset_reset=reset, fetch_max_wait_ms=wait_ms)
+    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500, committed=None):
+        level = "read_committed" if committed else "read_uncommitted"
+        consumer = self.consumer(
+            auto_offset_reset=reset, fetch_max_wait_ms=wait_ms, isolation_level=level
+        )
         consumer.assign([TopicPartition(topic, partition) for partition in partitions])
         for partition in partitions:
             consumer.seek(TopicPartition(topic, partition), offset)
@@ -134,6 +137,9 @@ class KafkaPython(Adapter):
             heartbeat_interval_ms=500,
         )
         return Reader(consumer, topic)
+
+    def transactional(self, identity):
+        return Transactional(self.bootstrap, identity)
 
     def groups(self):
         return {group["group_id"] for group in self.admin.list_groups()}
@@ -195,6 +201,35 @@ class Reader:
 
     def close(self):
         self.consumer.close(autocommit=False)
+
+
+class Transactional:
+    def __init__(self, bootstrap, identity):
+        settings = {"transactional_id": identity, "acks": "all", "max_block_ms": WAIT_S * 1000}
+        self.producer = KafkaProducer(bootstrap_servers=bootstrap, **settings)
+        self.producer.init_transactions()
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def send(self, topic, value):
+        self.producer.send(topic, value=value, partition=0)
+
+    def offsets(self, group, topic, partition, offset):
+        at = TopicPartition(topic, partition)
+        self.producer.send_offsets_to_transaction({at: OffsetAndMetadata(offset, "", -1)}, group)
+
+    def flush(self):
+        self.producer.flush(WAIT_S)
+
+    def commit(self):
+        self.producer.commit_transaction()
+
+    def abort(self):
+        self.producer.abort_transaction()
+
+    def close(self):
+        self.producer.close(5)
 
 
 if __name__ == "__main__":

@@ -84,11 +84,13 @@ class Kcat(Adapter):
             self.run(*arguments, stdin=RECORD_END.encode().join(lines))
         return None
 
-    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500):
+    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500, committed=None):
         chosen = ["-p", str(partitions[0])] if len(partitions) == 1 else []
         policy = "error" if reset == "none" else reset
         arguments = ["-C", "-t", topic, *chosen, "-o", str(offset)]
         arguments += ["-X", f"topic.auto.offset.reset={policy}", "-X", f"fetch.wait.max.ms={wait_ms}"]
+        level = "read_uncommitted" if committed is False else "read_committed"
+        arguments += ["-X", f"isolation.level={level}"]
         return Reader(self.bootstrap, topic, arguments)
 
     def offset_for_time(self, topic, partition, timestamp):
@@ -103,6 +105,9 @@ class Kcat(Adapter):
         if "error" in found:
             raise Failed(found["error"])
         return len(found["partitions"])
+
+    def transactional(self, identity):
+        return Transactional(self, identity)
 
     def member(self, group, topic):
         arguments = ["-G", group, "-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=10000"]
@@ -178,6 +183,35 @@ class Reader:
     def close(self):
         self.process.terminate()
         self.process.wait(WAIT_S)
+
+
+class Transactional:
+    """What a kcat process is given is one transaction, which it commits at the end of its input."""
+
+    def __init__(self, client, identity):
+        self.client = client
+        self.identity = identity
+        self.values = []
+
+    def begin(self):
+        self.values = []
+
+    def send(self, topic, value):
+        self.values.append((topic, value))
+
+    def offsets(self, group, topic, partition, offset):
+        raise NotSupported("kcat commits no offsets in a transaction")
+
+    def flush(self):
+        raise NotSupported("kcat's transactions end with their input")
+
+    def commit(self):
+        (topic,) = {topic for topic, _ in self.values}
+        arguments = ["-P", "-t", topic, "-p", "0", "-X", f"transactional.id={self.identity}"]
+        self.client.run(*arguments, stdin=b"\n".join(value for _, value in self.values))
+
+    def close(self):
+        pass
 
 
 def tuple_of(pair):

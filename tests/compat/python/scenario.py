@@ -8,6 +8,7 @@ import time
 import dataset
 from dataset import CODECS, FIRST_TIMESTAMP, Record
 from report import Failed, NotSupported, check, line, same, step, until
+from transactions import TransactionScenario
 
 GROUP_PARTITIONS = 4
 PARTITIONER_PARTITIONS = 7
@@ -65,8 +66,9 @@ class Adapter:
         small_batches, unlimited (no size limit of the client's own), short (give up after seconds)."""
         raise NotImplementedError
 
-    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500):
-        """Something with read(timeout_s) -> records, position(partition), close()."""
+    def reader(self, topic, partitions, offset, reset="earliest", wait_ms=500, committed=None):
+        """Something with read(timeout_s) -> records, position(partition), close(); `committed` chooses what is
+        shown of transactions."""
         raise NotImplementedError
 
     def offset_for_time(self, topic, partition, timestamp):
@@ -76,6 +78,15 @@ class Adapter:
     def bounds(self, topic, partition):
         """The first and the next offset."""
         raise NotSupported("no offsets")
+
+    def transactional(self, identity):
+        """Something with begin(), send(topic, value) to partition 0, offsets(group, topic, partition, offset),
+        flush(), commit(), abort(), close()."""
+        raise NotSupported("no transactions")
+
+    def consumer_protocol_member(self, group, topic):
+        """As `member`, with partitions that the broker gives out (KIP-848)."""
+        raise NotSupported("only the classic group protocol")
 
     def member(self, group, topic):
         """Something with read, assignment() -> partitions, rewind(), commit(), close()."""
@@ -132,6 +143,8 @@ class Scenario:
         self.producing()
         self.consuming()
         GroupScenario(self).run()
+        step("group-consumer-protocol", self.consumer_protocol)
+        TransactionScenario(self).run()
         self.errors()
 
     # Administration
@@ -303,6 +316,36 @@ class Scenario:
                 same("the record", (number % 4, value), (record.partition, record.value))
         finally:
             reader.close()
+
+    # Groups by the consumer protocol
+
+    def consumer_protocol(self):
+        topic, group = self.topic("consumer-protocol"), self.topic("consumer-protocol-g")
+        self.create(topic, GROUP_PARTITIONS)
+        members = [self.adapter.consumer_protocol_member(group, topic)]
+
+        def await_sizes(expected):
+            def assigned():
+                for member in members:
+                    member.read(0.1)
+                return sizes() == expected
+
+            until(assigned, lambda: f"partitions per member: {sizes()}, expected {expected}")
+
+        def sizes():
+            return [len(member.assignment()) for member in members]
+
+        await_sizes([4])
+        members.append(self.adapter.consumer_protocol_member(group, topic))
+        await_sizes([2, 2])
+        members.pop().close()
+        await_sizes([4])
+        self.adapter.produce([Record(topic, p, None, b"v") for p in range(GROUP_PARTITIONS)])
+        read(members[0], GROUP_PARTITIONS)
+        members[0].commit()
+        committed = [self.adapter.committed(group, topic, p) for p in range(GROUP_PARTITIONS)]
+        same("the committed offsets", [1] * GROUP_PARTITIONS, committed)
+        members.pop().close()
 
     # Errors
 

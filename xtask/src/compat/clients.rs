@@ -167,8 +167,12 @@ fn java(root: &Path, line: Line) -> Result<Prepared> {
     let distribution = Distribution::fetch(root, line)?;
     let classes = root.join(format!("target/compat/java/{}", distribution.version));
     let mut sources = Vec::new();
-    for entry in fs::read_dir(root.join("tests/compat/java/src"))? {
-        sources.push(entry?.path());
+    // Classes that the older line lacks are used in a folder of their own.
+    let newest = (line == Line::Newest).then_some("src4");
+    for folder in ["src"].into_iter().chain(newest) {
+        for entry in fs::read_dir(root.join("tests/compat/java").join(folder))? {
+            sources.push(entry?.path());
+        }
     }
     fs::create_dir_all(&classes)?;
     must(

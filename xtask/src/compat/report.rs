@@ -13,7 +13,7 @@ const BEGIN: &str = "<!-- compat:begin -->";
 const END: &str = "<!-- compat:end -->";
 
 /// The steps in the order of the table, and what they mean.
-const STEPS: [(&str, &str); 46] = [
+const STEPS: [(&str, &str); 66] = [
     ("api-versions", "broker API versions"),
     ("create-topic", "create a topic with configs"),
     ("list-topics", "list topics"),
@@ -47,7 +47,42 @@ const STEPS: [(&str, &str); 46] = [
     ("group-describe", "describe a group"),
     ("group-lag", "lag of a group"),
     ("group-reset-offsets", "reset a group's offsets"),
+    (
+        "group-state",
+        "kafka-consumer-groups: states, members, types",
+    ),
+    ("group-resets", "kafka-consumer-groups: seven ways to reset"),
+    (
+        "group-delete-offsets",
+        "kafka-consumer-groups: delete offsets",
+    ),
     ("group-delete", "delete a group"),
+    ("group-consumer-protocol", "group.protocol=consumer"),
+    ("txn-produce", "transaction: committed"),
+    ("txn-abort", "transaction: aborted is not shown"),
+    ("txn-offsets", "transaction: offsets of a group"),
+    ("txn-fence", "transaction: a zombie is fenced"),
+    ("txn-tool-list", "kafka-transactions list"),
+    ("txn-tool-describe", "kafka-transactions describe"),
+    (
+        "txn-tool-producers",
+        "kafka-transactions describe-producers",
+    ),
+    (
+        "txn-tool-terminate",
+        "kafka-transactions forceTerminateTransaction",
+    ),
+    ("txn-tool-hanging", "kafka-transactions find-hanging, abort"),
+    ("streams-reset", "kafka-streams-application-reset"),
+    ("share-consume", "share group: two members"),
+    ("share-acknowledge", "share group: accept, release, reject"),
+    ("share-tool-consume", "kafka-console-share-consumer"),
+    ("share-tool-list", "kafka-share-groups: list, describe"),
+    (
+        "share-tool-reset",
+        "kafka-share-groups: reset, delete offsets",
+    ),
+    ("share-tool-delete", "kafka-share-groups: delete"),
     ("error-unknown-topic", "error: unknown topic"),
     ("error-too-large", "error: record too large"),
     ("error-invalid-topic", "error: invalid topic name"),

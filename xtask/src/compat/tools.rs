@@ -44,6 +44,9 @@ pub fn run(
     tools.producing();
     tools.consuming();
     tools.groups();
+    tools.transactions();
+    tools.step("streams-reset", Tools::streams_reset);
+    tools.share_groups();
     tools.step("perf-test", Tools::perf_test);
     tools.step("delete-records", Tools::delete_records);
     tools.errors();
@@ -67,33 +70,39 @@ pub fn dump_log(
     tools.steps
 }
 
-struct Tools<'a> {
+/// The tools of one distribution, and what they did so far.
+pub(super) struct Tools<'a> {
+    pub(super) root: &'a Path,
+    /// What the names of topics and groups begin with.
+    pub(super) prefix: String,
     distribution: &'a Distribution,
-    bootstrap: &'a str,
-    three: bool,
+    pub(super) bootstrap: &'a str,
+    pub(super) three: bool,
     topic: String,
-    data: String,
-    group: String,
+    pub(super) data: String,
+    pub(super) group: String,
     scratch: PathBuf,
     steps: Vec<StepResult>,
 }
 
 impl<'a> Tools<'a> {
-    fn new(root: &Path, distribution: &'a Distribution, target: &'a Target, name: &str) -> Self {
+    fn new(root: &'a Path, distribution: &'a Distribution, target: &'a Target, name: &str) -> Self {
         let prefix = format!("{name}-{}", std::process::id());
         Self {
+            root,
             distribution,
             bootstrap: &target.bootstrap,
             three: distribution.version.starts_with("3."),
             topic: format!("{prefix}-admin"),
             data: format!("{prefix}-data"),
             group: format!("{prefix}-g"),
+            prefix,
             scratch: root.join("target/compat/tools").join(name),
             steps: Vec::new(),
         }
     }
 
-    fn push(&mut self, step: &str, ok: Option<bool>, detail: &str) {
+    pub(super) fn push(&mut self, step: &str, ok: Option<bool>, detail: &str) {
         self.steps.push(StepResult {
             step: step.to_owned(),
             ok,
@@ -101,7 +110,7 @@ impl<'a> Tools<'a> {
         });
     }
 
-    fn step(&mut self, name: &str, run: impl FnOnce(&Self) -> Result<()>) {
+    pub(super) fn step(&mut self, name: &str, run: impl FnOnce(&Self) -> Result<()>) {
         match run(self) {
             Ok(()) => self.push(name, Some(true), ""),
             Err(error) => self.push(name, Some(false), &format!("{error:#}")),
@@ -124,8 +133,13 @@ impl<'a> Tools<'a> {
             ("dump-log", true) => "kafka.tools.DumpLogSegments",
             ("dump-log", false) => "org.apache.kafka.tools.DumpLogSegments",
             ("get-offsets", _) => "org.apache.kafka.tools.GetOffsetShell",
+            ("groups", _) => "org.apache.kafka.tools.GroupsCommand",
             ("log-dirs", _) => "org.apache.kafka.tools.LogDirsCommand",
             ("producer-perf-test", _) => "org.apache.kafka.tools.ProducerPerformance",
+            ("console-share-consumer", _) => "org.apache.kafka.tools.consumer.ConsoleShareConsumer",
+            ("share-groups", _) => "org.apache.kafka.tools.consumer.group.ShareGroupCommand",
+            ("streams-application-reset", _) => "org.apache.kafka.tools.StreamsResetter",
+            ("transactions", _) => "org.apache.kafka.tools.TransactionsCommand",
             _ => "org.apache.kafka.tools.TopicCommand",
         }
     }
@@ -176,7 +190,7 @@ impl<'a> Tools<'a> {
     }
 
     /// A tool that takes the broker as `--bootstrap-server`.
-    fn tool(&self, script: &str, arguments: &[&str]) -> Result<String> {
+    pub(super) fn tool(&self, script: &str, arguments: &[&str]) -> Result<String> {
         let mut all = vec!["--bootstrap-server", self.bootstrap];
         all.extend_from_slice(arguments);
         self.call(script, &all, "")
@@ -223,7 +237,7 @@ impl<'a> Tools<'a> {
         });
     }
 
-    fn create(&self, topic: &str, partitions: &str, config: &str) -> Result<()> {
+    pub(super) fn create(&self, topic: &str, partitions: &str, config: &str) -> Result<()> {
         let arguments = ["--create", "--topic", topic, "--partitions", partitions];
         let more = ["--replication-factor", "1", "--config", config];
         self.tool("topics", &[&arguments[..], &more[..]].concat())?;
@@ -235,7 +249,7 @@ impl<'a> Tools<'a> {
         contains(&output, &format!("PartitionCount: {count}"))
     }
 
-    fn produce(&self, topic: &str, options: &[&str], lines: &str) -> Result<()> {
+    pub(super) fn produce(&self, topic: &str, options: &[&str], lines: &str) -> Result<()> {
         let first = ["--bootstrap-server", self.bootstrap, "--topic", topic];
         let output = self.call("console-producer", &[&first[..], options].concat(), lines)?;
         ensure!(!output.contains("ERROR"), "{output}");
@@ -329,6 +343,7 @@ impl<'a> Tools<'a> {
             tools.tool("consumer-groups", &[&group[..], &arguments[..]].concat())?;
             tools.lag("17")
         });
+        self.group_details();
         self.step("group-delete", |tools| {
             tools.tool("consumer-groups", &["--delete", "--group", &tools.group])?;
             let output = tools.tool("consumer-groups", &["--list"])?;
@@ -338,7 +353,7 @@ impl<'a> Tools<'a> {
     }
 
     /// GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …
-    fn lag(&self, expected: &str) -> Result<()> {
+    pub(super) fn lag(&self, expected: &str) -> Result<()> {
         let output = self.tool("consumer-groups", &["--describe", "--group", &self.group])?;
         let row = output
             .lines()
@@ -453,7 +468,8 @@ impl<'a> Tools<'a> {
     }
 }
 
-fn contains(output: &str, expected: &str) -> Result<()> {
+/// Fails with the output when it lacks something.
+pub(super) fn contains(output: &str, expected: &str) -> Result<()> {
     ensure!(output.contains(expected), "no {expected:?} in: {output}");
     Ok(())
 }

@@ -9,7 +9,7 @@
 mod load;
 mod read;
 mod rows;
-mod server;
+pub mod server;
 mod verify;
 #[cfg(test)]
 mod verify_tests;
@@ -164,7 +164,7 @@ fn whole(root: &Path, tools: &Tools, options: &DatasetOptions) -> Result<()> {
         program,
         rows,
     };
-    let mut server = Server::start(&run.program, &run.folder.join("data"))?;
+    let mut server = Server::start(&run.program, &run.folder.join("data"), &[])?;
     let halves = [
         (Writer::Kcat, 0..total / 2),
         (Writer::Confluent, total / 2..total),

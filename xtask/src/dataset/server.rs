@@ -21,11 +21,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the server on an empty folder and a free port, which it keeps.
+    /// Starts the server on an empty folder and a free port, which it keeps; with settings by Kafka's names
+    /// that are not the defaults.
     ///
     /// # Errors
     /// When it does not come up.
-    pub fn start(program: &Path, data: &Path) -> Result<Self> {
+    pub fn start(program: &Path, data: &Path, settings: &[(&str, &str)]) -> Result<Self> {
         for old in [data.to_owned(), data.with_extension("log")] {
             if old.is_dir() {
                 fs::remove_dir_all(old)?;
@@ -34,6 +35,9 @@ impl Server {
             }
         }
         let mut options = DlogOptions::new(program.to_owned(), data.to_owned());
+        for (name, value) in settings {
+            options = options.with(&name.to_uppercase().replace('.', "_"), value);
+        }
         options.kafka = format!("127.0.0.1:{}", free_port()?);
         let running = Some(DlogServer::start(&options)?);
         Ok(Self { options, running })

@@ -32,7 +32,22 @@ public final class Main {
         new ProduceSteps(clients).run();
         new ConsumeSteps(clients).run();
         new GroupSteps(clients).run();
+        new ConsumerProtocolSteps(clients).run();
+        new TransactionSteps(clients).run();
+        optional("ShareSteps", clients);
         new ErrorSteps(clients, "1".equals(environment.get("COMPAT_AUTO_CREATE"))).run();
+    }
+
+    /** Steps that only the newest client can be compiled with. */
+    private static void optional(String steps, Clients clients) {
+        try {
+            var constructor = Class.forName(steps).getDeclaredConstructor(Clients.class);
+            ((Runnable) constructor.newInstance(clients)).run();
+        } catch (ClassNotFoundException older) {
+            return;
+        } catch (ReflectiveOperationException failure) {
+            throw new IllegalStateException(failure);
+        }
     }
 
     private static void read(String bootstrap, String topic, Path file) {

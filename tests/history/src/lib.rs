@@ -6,6 +6,7 @@
 //!   holds, who saw a record first.
 //! * `writes`, `polls`, `isolation`, `cycles`, `groups`: the checks.
 //! * [`finding`]: what they say.
+//! * [`merge`]: one history of what several processes wrote down, each in a file of its own.
 //! * [`model`], [`plant`]: correct histories from a seed, and anomalies put into them.
 //!
 //! *Pure and deterministic; time grows with n log n. An operation whose outcome is unknown is never held
@@ -20,6 +21,7 @@ pub mod finding;
 mod groups;
 mod index;
 mod isolation;
+pub mod merge;
 pub mod model;
 mod operation;
 pub mod plant;
