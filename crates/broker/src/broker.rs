@@ -316,6 +316,7 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         share_states: crate::share::store::ShareStates::default(),
         compaction: Compaction::default(),
         guard: DiskGuard::default(),
+        loggers: std::sync::OnceLock::new(),
         transactions: crate::transactions::Transactions::default(),
         metrics,
         connections: Arc::default(),

@@ -24,6 +24,7 @@ pub mod groups;
 pub mod guard;
 mod histogram;
 pub mod identity;
+pub mod loggers;
 pub mod metrics;
 pub mod net;
 pub mod partitions;
