@@ -30,7 +30,7 @@ fn security() -> Vec<(ApiKey, RequestKind)> {
         .with_host_filter(Some(text("*")));
     let component = describe_client_quotas_request::ComponentData::default()
         .with_entity_type(text("user"))
-        .with__match(Some(text("u")));
+        .with_match(Some(text("u")));
     let entity = alter_client_quotas_request::EntityData::default()
         .with_entity_type(text("user"))
         .with_entity_name(Some(text("u")));
@@ -108,6 +108,11 @@ fn cluster_of_one(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         .with_feature(text("metadata.version"))
         .with_max_version_level(1);
     vec![
+        (
+            // Version 0 has no types.
+            ApiKey::ListConfigResources,
+            RequestKind::ListConfigResources(ListConfigResourcesRequest::default()),
+        ),
         (
             ApiKey::ElectLeaders,
             RequestKind::ElectLeaders(
