@@ -109,6 +109,11 @@ fn cluster_of_one(topic: &str) -> Vec<(ApiKey, RequestKind)> {
         .with_max_version_level(1);
     vec![
         (
+            // Version 0 has no types.
+            ApiKey::ListConfigResources,
+            RequestKind::ListConfigResources(ListConfigResourcesRequest::default()),
+        ),
+        (
             ApiKey::ElectLeaders,
             RequestKind::ElectLeaders(
                 ElectLeadersRequest::default().with_topic_partitions(Some(vec![elected])),
