@@ -37,9 +37,13 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
                 .collect()
         })
         .await;
-    for deleted in responses.iter().filter(|topic| topic.error_code == 0) {
-        ctx.state.share.forget_topic(&ctx.state, deleted.topic_id);
+    let deleted = responses.iter().filter(|answer| answer.error_code == 0);
+    let mut names = Vec::new();
+    for topic in deleted {
+        ctx.state.share.forget_topic(&ctx.state, topic.topic_id);
+        names.extend(topic.name.as_ref().map(|name| name.to_string()));
     }
+    crate::groups::forget_topics(&ctx.state, names);
     DeleteTopicsResponse::default().with_responses(responses)
 }
 

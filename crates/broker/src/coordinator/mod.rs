@@ -180,6 +180,11 @@ impl<K: Kind> Coordinators<K> {
 }
 
 impl<K: Kind> Shard<K> {
+    /// Waits until the shard was read.
+    pub async fn is_loaded(&self) {
+        self.loaded.wait().await;
+    }
+
     /// Waits until the shard was read, but not for long.
     async fn be_patient(&self, until: Instant) {
         if !self.loaded.initialized() {

@@ -121,6 +121,29 @@ pub fn show_topics(state: &Arc<BrokerState>, shard: &Arc<Shard>) {
     }
 }
 
+/// Topics are deleted: what groups have committed in them is forgotten. Groups that are still being read
+/// forget it afterwards.
+pub fn forget_topics(state: &Arc<BrokerState>, topics: Vec<String>) {
+    if topics.is_empty() {
+        return;
+    }
+    let topics: Arc<[String]> = topics.into();
+    for shard in state.groups.all_loaded() {
+        let (state, shard, topics) = (state.clone(), shard.clone(), topics.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shard.is_loaded() => {}
+                () = state.stopping.cancelled() => return,
+            }
+            shard.step(&state, |groups, now_ms, effects| {
+                for topic in &*topics {
+                    groups.forget_topic(now_ms, topic, effects);
+                }
+            });
+        });
+    }
+}
+
 /// The settings of one consumer group.
 pub fn consumer_settings(state: &BrokerState, group_id: &str) -> ConsumerSettings {
     let image = state.image();
