@@ -38,8 +38,12 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
         })
         .await;
     let deleted = responses.iter().filter(|answer| answer.error_code == 0);
-    let names = deleted.filter_map(|answer| answer.name.as_ref().map(|name| name.to_string()));
-    crate::groups::forget_topics(&ctx.state, names.collect());
+    let mut names = Vec::new();
+    for topic in deleted {
+        ctx.state.share.forget_topic(&ctx.state, topic.topic_id);
+        names.extend(topic.name.as_ref().map(|name| name.to_string()));
+    }
+    crate::groups::forget_topics(&ctx.state, names);
     DeleteTopicsResponse::default().with_responses(responses)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dlog_groups::{
     Applied, Assignor, ConsumerConfig, ConsumerSettings, GroupConfig, GroupCoordinator, GroupError,
-    MigrationPolicy,
+    MigrationPolicy, ShareConfig,
 };
 
 use crate::coordinator::{self, Coordinators, Kind, Stored};
@@ -184,6 +184,10 @@ fn group_config(state: &BrokerState) -> GroupConfig {
             defaults.offset_metadata_max_bytes,
         ),
         consumer: consumer_config(state, defaults.consumer),
+        share: ShareConfig {
+            max_size: state.number("group.share.max.size", defaults.share.max_size),
+            ..defaults.share
+        },
         ..defaults
     }
 }
