@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::fetch::FetchSessions;
+use crate::compaction::{Cleaners, Compaction};
 use crate::config::BrokerConfig;
 use crate::error::{BrokerError, Result};
 use crate::guard::{self, DiskGuard};
@@ -30,7 +31,7 @@ pub struct Broker {
     addresses: Vec<(String, SocketAddr)>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    upkeep: Mutex<Option<Upkeep>>,
+    upkeep: Mutex<Option<(Upkeep, Cleaners)>>,
     /// Held as long as the server runs.
     _lock: Box<dyn DirLock>,
 }
@@ -83,6 +84,7 @@ impl Broker {
             // Groups first: transactions end in their partitions too.
             warming.groups.warm_up(&warming).await;
             warming.transactions.warm_up(&warming).await;
+            crate::share::warm_up(&warming).await;
         });
         let upkeep = Mutex::new(Some(upkeep));
         Ok(Self {
@@ -137,7 +139,8 @@ impl Broker {
         let upkeep = self.upkeep.lock().take();
         let state = self.state.clone();
         let closing = tokio::task::spawn_blocking(move || {
-            if let Some(upkeep) = upkeep {
+            if let Some((upkeep, cleaners)) = upkeep {
+                cleaners.stop();
                 upkeep.stop();
             }
             close(&state)
@@ -270,7 +273,7 @@ fn statics(config: &BrokerConfig, endpoints: &[Endpoint]) -> dlog_metadata::conf
     statics
 }
 
-type Opened = (Arc<BrokerState>, Upkeep, Box<dyn DirLock>);
+type Opened = (Arc<BrokerState>, (Upkeep, Cleaners), Box<dyn DirLock>);
 
 /// Everything before the first connection; waits for the disk.
 fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
@@ -295,6 +298,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     env.flusher.observe(Arc::new(FlushMetrics(metrics.clone())));
     let metadata = LocalMetadataLog::open(&env, &dir)?;
     let (work, folders) = mpsc::channel();
+    let max_share_sessions = statics.get("group.share.max.share.sessions");
+    let max_share_sessions = max_share_sessions.and_then(|most| most.parse().ok());
     let state = Arc::new(BrokerState {
         statics,
         identity,
@@ -307,6 +312,9 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         ),
         producer_ids: ProducerIds::default(),
         groups: crate::groups::Groups::default(),
+        share: crate::share::ShareGroups::new(max_share_sessions),
+        share_states: crate::share::store::ShareStates::default(),
+        compaction: Compaction::default(),
         guard: DiskGuard::default(),
         loggers: std::sync::OnceLock::new(),
         transactions: crate::transactions::Transactions::default(),
@@ -322,7 +330,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     open_partitions(&state);
     state.guard.tend(&state);
     let upkeep = Upkeep::start(&state, folders, work).map_err(io("start the upkeep of"))?;
-    Ok((state, upkeep, lock))
+    let cleaners = Cleaners::start(&state).map_err(io("start the compaction of"))?;
+    Ok((state, (upkeep, cleaners), lock))
 }
 
 /// Tells the metadata who this node is.

@@ -38,6 +38,12 @@ pub struct BrokerState {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: crate::groups::Groups,
+    /// Share groups: who fetches what.
+    pub share: crate::share::ShareGroups,
+    /// Share groups: what lasts.
+    pub share_states: crate::share::store::ShareStates,
+    /// What the threads that compact share.
+    pub compaction: crate::compaction::Compaction,
     /// Stands between producers and the last of the disk.
     pub guard: DiskGuard,
     /// The loggers of the process, once somebody gave them.

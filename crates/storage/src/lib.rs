@@ -23,6 +23,7 @@
 //! the files of a folder in [`index`] and [`checkpoint`].
 
 pub mod checkpoint;
+mod compaction;
 mod config;
 pub mod disk;
 mod error;
@@ -39,13 +40,17 @@ mod retention;
 mod segment;
 mod walk;
 
+pub use compaction::{
+    Candidate, Cleanable, CompactionEnd, CompactionMeter, CompactionOptions, CompactionReport,
+    HashKey, Unhurried, choose as choose_to_compact,
+};
 pub use config::{CleanupPolicy, FlushPolicy, Format, LogConfig};
 pub use error::{Result, StorageError};
 pub use flush::{FlushObserver, Flusher};
 pub use index::AbortedTransaction;
 pub use log::{
-    Acknowledged, AppendMode, Appended, Clock, Committed, Cut, Listener, Log, LogCore, LogEnv,
-    LogEvent, LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport, SliceBytes,
-    TimestampOffset, lock_dir,
+    Acknowledged, AppendMode, Appended, BatchSpan, Clock, Committed, Cut, Listener, Log, LogCore,
+    LogEnv, LogEvent, LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport,
+    SliceBytes, TimestampOffset, lock_dir,
 };
 pub use producer_state::{EndMarker, OpenTransaction, ProducerSummary, VerificationGuard};
