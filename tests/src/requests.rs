@@ -506,6 +506,11 @@ pub fn newer(topic: &str) -> Vec<(ApiKey, i16, Vec<u8>)> {
     let delete_groups = [&[2][..], &text("no-such-group"), &[0]].concat();
     let bodies = [
         (
+            ApiKey::WriteTxnMarkers,
+            2,
+            crate::requests_of_transactions::write_txn_markers_2(topic),
+        ),
+        (
             ApiKey::TxnOffsetCommit,
             6,
             crate::requests_of_transactions::txn_offset_commit_6(),

@@ -27,6 +27,7 @@ pub mod net;
 pub mod partitions;
 pub mod producer_ids;
 pub mod protocol;
+pub mod share;
 pub mod state;
 pub mod topics;
 pub mod transactions;

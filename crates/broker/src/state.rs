@@ -37,6 +37,10 @@ pub struct BrokerState {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: crate::groups::Groups,
+    /// Share groups: who fetches what.
+    pub share: crate::share::ShareGroups,
+    /// Share groups: what lasts.
+    pub share_states: crate::share::store::ShareStates,
     /// Stands between producers and the last of the disk.
     pub guard: DiskGuard,
     /// Transactions.

@@ -36,6 +36,12 @@ static FEATURES: &[Feature] = &[
         level: 1,
     },
     Feature {
+        name: "share.version",
+        min: 0,
+        max: 1,
+        level: 1,
+    },
+    Feature {
         name: "transaction.version",
         min: 0,
         max: 2,

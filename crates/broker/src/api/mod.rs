@@ -43,6 +43,10 @@ pub mod list_groups;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
+pub mod share_acknowledge;
+pub mod share_fetch;
+pub mod share_group;
+pub mod share_group_state;
 pub mod sync_group;
 
 use std::collections::HashMap;
@@ -173,6 +177,20 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::ConsumerGroupHeartbeat => answer!(ctx, raw, consumer_group_heartbeat::handle),
         ApiKey::ConsumerGroupDescribe => answer!(ctx, raw, consumer_group_describe::handle),
         ApiKey::OffsetDelete => answer!(ctx, raw, offset_delete::handle),
+        ApiKey::ShareFetch => Box::pin(share_fetch::handle(ctx, raw)).await,
+        ApiKey::ShareAcknowledge => Box::pin(share_acknowledge::handle(ctx, raw)).await,
+        ApiKey::ShareGroupHeartbeat => answer!(ctx, raw, share_group::heartbeat::handle),
+        ApiKey::ShareGroupDescribe => answer!(ctx, raw, share_group::describe::handle),
+        ApiKey::DescribeShareGroupOffsets => {
+            Box::pin(share_group::describe_offsets::handle(ctx, raw)).await
+        }
+        ApiKey::AlterShareGroupOffsets => answer!(ctx, raw, share_group::alter_offsets::handle),
+        ApiKey::DeleteShareGroupOffsets => answer!(ctx, raw, share_group::delete_offsets::handle),
+        ApiKey::InitializeShareGroupState => answer!(ctx, raw, share_group_state::initialize),
+        ApiKey::ReadShareGroupState => answer!(ctx, raw, share_group_state::read),
+        ApiKey::WriteShareGroupState => Box::pin(share_group_state::write(ctx, raw)).await,
+        ApiKey::DeleteShareGroupState => answer!(ctx, raw, share_group_state::delete),
+        ApiKey::ReadShareGroupStateSummary => Box::pin(share_group_state::summary(ctx, raw)).await,
         other => Err(ProtocolError::UnknownApi(other as i16)),
     }
 }

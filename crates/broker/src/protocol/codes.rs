@@ -79,8 +79,21 @@ error_codes! {
         std::iter::once(r.error_code).chain(before).chain(groups)
     };
     OffsetForLeaderEpochResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    AlterShareGroupOffsetsResponse => |r| {
+        let partitions = r.responses.iter().flat_map(|t| &t.partitions);
+        std::iter::once(r.error_code).chain(partitions.map(|p| p.error_code))
+    };
+    DeleteShareGroupOffsetsResponse => |r| {
+        std::iter::once(r.error_code).chain(r.responses.iter().map(|t| t.error_code))
+    };
+    ShareGroupDescribeResponse => |r| r.groups.iter().map(|g| g.error_code);
+    ShareGroupHeartbeatResponse => |r| [r.error_code];
+    DeleteShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    InitializeShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    ReadShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     SyncGroupResponse => |r| [r.error_code];
     TxnOffsetCommitResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    WriteShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     WriteTxnMarkersResponse => |r| {
         let topics = r.markers.iter().flat_map(|marker| &marker.topics);
         topics.flat_map(|topic| &topic.partitions).map(|p| p.error_code)

@@ -59,6 +59,18 @@ pub static SERVED: &[Served] = &[
     served(ApiKey::ConsumerGroupDescribe, 0, 1),
     served(ApiKey::ListConfigResources, 0, 1),
     served(ApiKey::DescribeTopicPartitions, 0, 0),
+    served(ApiKey::ShareGroupHeartbeat, 1, 1),
+    served(ApiKey::ShareGroupDescribe, 1, 1),
+    served(ApiKey::ShareFetch, 1, 2),
+    served(ApiKey::ShareAcknowledge, 1, 2),
+    served(ApiKey::InitializeShareGroupState, 0, 0),
+    served(ApiKey::ReadShareGroupState, 0, 0),
+    served(ApiKey::WriteShareGroupState, 0, 1),
+    served(ApiKey::DeleteShareGroupState, 0, 0),
+    served(ApiKey::ReadShareGroupStateSummary, 0, 1),
+    served(ApiKey::DescribeShareGroupOffsets, 0, 1),
+    served(ApiKey::AlterShareGroupOffsets, 0, 0),
+    served(ApiKey::DeleteShareGroupOffsets, 0, 0),
 ];
 
 /// The entry of an API.

@@ -16,6 +16,8 @@ mod embedded;
 mod open;
 mod outgoing;
 mod read;
+mod restore;
+mod spans;
 mod sync;
 mod transactions;
 mod trim;
@@ -36,6 +38,7 @@ pub use append::{AppendMode, Appended};
 pub use embedded::NewRecord;
 pub use open::{Cut, RecoveryReport};
 pub use read::{LogSlice, ReadLimit, Records, SliceBytes, TimestampOffset};
+pub use spans::BatchSpan;
 pub use transactions::Committed;
 pub use trim::RetentionReport;
 
