@@ -1,6 +1,8 @@
 //! One request of every API that the server answers, with every array filled, so that every length
 //! field of the protocol occurs in some version of some request.
 
+mod admin;
+
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -26,6 +28,7 @@ pub fn samples(topic: &str) -> Vec<(ApiKey, RequestKind)> {
     samples.extend(groups(topic));
     samples.extend(crate::requests_of_transactions::samples(topic));
     samples.extend(cluster(topic));
+    samples.extend(admin::admin(topic));
     samples
 }
 

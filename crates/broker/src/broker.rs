@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::fetch::FetchSessions;
+use crate::compaction::{Cleaners, Compaction};
 use crate::config::BrokerConfig;
 use crate::error::{BrokerError, Result};
 use crate::guard::{self, DiskGuard};
@@ -30,7 +31,7 @@ pub struct Broker {
     addresses: Vec<(String, SocketAddr)>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    upkeep: Mutex<Option<Upkeep>>,
+    upkeep: Mutex<Option<(Upkeep, Cleaners)>>,
     /// Held as long as the server runs.
     _lock: Box<dyn DirLock>,
 }
@@ -138,7 +139,8 @@ impl Broker {
         let upkeep = self.upkeep.lock().take();
         let state = self.state.clone();
         let closing = tokio::task::spawn_blocking(move || {
-            if let Some(upkeep) = upkeep {
+            if let Some((upkeep, cleaners)) = upkeep {
+                cleaners.stop();
                 upkeep.stop();
             }
             close(&state)
@@ -271,7 +273,7 @@ fn statics(config: &BrokerConfig, endpoints: &[Endpoint]) -> dlog_metadata::conf
     statics
 }
 
-type Opened = (Arc<BrokerState>, Upkeep, Box<dyn DirLock>);
+type Opened = (Arc<BrokerState>, (Upkeep, Cleaners), Box<dyn DirLock>);
 
 /// Everything before the first connection; waits for the disk.
 fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
@@ -312,7 +314,9 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         groups: crate::groups::Groups::default(),
         share: crate::share::ShareGroups::new(max_share_sessions),
         share_states: crate::share::store::ShareStates::default(),
+        compaction: Compaction::default(),
         guard: DiskGuard::default(),
+        loggers: std::sync::OnceLock::new(),
         transactions: crate::transactions::Transactions::default(),
         metrics,
         connections: Arc::default(),
@@ -326,7 +330,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     open_partitions(&state);
     state.guard.tend(&state);
     let upkeep = Upkeep::start(&state, folders, work).map_err(io("start the upkeep of"))?;
-    Ok((state, upkeep, lock))
+    let cleaners = Cleaners::start(&state).map_err(io("start the compaction of"))?;
+    Ok((state, (upkeep, cleaners), lock))
 }
 
 /// Tells the metadata who this node is.

@@ -7,6 +7,7 @@
 //! * [`partitions`]: the partitions this node hosts, found without a lock, and what is done to them in
 //!   the background.
 //! * [`coordinator`]: the shell around the state machines of groups and transactions.
+//! * [`compaction`]: the threads that compact.
 //! * [`topics`]: topics are created, grown and deleted here, for every API that does so.
 //!
 //! Invariants: nothing that waits for a disk runs on a tokio worker (an append is one write into the
@@ -15,6 +16,7 @@
 
 pub mod api;
 pub mod broker;
+pub mod compaction;
 pub mod config;
 pub mod coordinator;
 pub mod error;
@@ -22,6 +24,7 @@ pub mod groups;
 pub mod guard;
 mod histogram;
 pub mod identity;
+pub mod loggers;
 pub mod metrics;
 pub mod net;
 pub mod partitions;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use std::sync::{Arc, Weak};
 
+use crate::compaction::CompactionMetrics;
 use crate::guard::{Figures, Level};
 use crate::histogram::LatencyHistogram;
 use crate::state::BrokerState;
@@ -72,6 +73,8 @@ pub struct Metrics {
     topic_messages_in: Family<TopicLabel, Counter>,
     flush_seconds: LatencyHistogram,
     flush_failures: Counter,
+    /// Of compaction.
+    pub(crate) compaction: CompactionMetrics,
     marker_retries: Counter,
 }
 
@@ -126,6 +129,7 @@ impl Metrics {
             topic_messages_in: Family::default(),
             flush_seconds: LatencyHistogram::default(),
             flush_failures: Counter::default(),
+            compaction: CompactionMetrics::default(),
             marker_retries: Counter::default(),
         };
         registry.register("requests", "Requests answered, by API", requests);
@@ -196,6 +200,7 @@ impl Metrics {
             "Flushes that failed",
             self.flush_failures.clone(),
         );
+        self.compaction.register(registry);
         registry.register(
             "transaction_marker_retries",
             "Ends of transactions that have to be written once more, by partition",
@@ -484,6 +489,7 @@ impl Collector for StateCollector {
         )?;
         encode_gauge(encoder, "topics", "Topics", topics)?;
         encode_gauge(encoder, "log_bytes", "Bytes of all logs", used)?;
+        crate::compaction::encode_metrics(&state, encoder)?;
         let sessions = i64::try_from(state.fetch_sessions.count()).unwrap_or(i64::MAX);
         encode_gauge(
             encoder,

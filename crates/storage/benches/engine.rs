@@ -1,7 +1,7 @@
 //! The engine alone, each figure beside a baseline of the same run: plain `write` and `fdatasync`
 //! of the same bytes to one file.
 //!
-//! `cargo bench -p dlog-storage --bench engine [-- --quick]` prints one JSON object.
+//! `cargo bench -p dlog-storage --bench engine [-- --quick] [--compaction]` prints one JSON object.
 
 use std::fs::File;
 use std::io::Write;
@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dlog_storage::record::BatchBuilder;
-use dlog_storage::{AppendMode, FlushPolicy, Log, LogConfig, NewRecord};
+use dlog_storage::record::{BatchBuilder, Compression};
+use dlog_storage::{
+    AppendMode, CleanupPolicy, CompactionOptions, FlushPolicy, Log, LogConfig, NewRecord, Unhurried,
+};
 
 const LEADER: AppendMode = AppendMode::Leader {
     leader_epoch: 0,
@@ -25,6 +27,7 @@ struct Sizes {
     writers_for: Duration,
     lookup_records: u64,
     recovery_bytes: u64,
+    compaction_bytes: u64,
 }
 
 fn main() {
@@ -35,6 +38,7 @@ fn main() {
             writers_for: Duration::from_secs(1),
             lookup_records: 1_000_000,
             recovery_bytes: 1 << 28,
+            compaction_bytes: 1 << 28,
         }
     } else {
         Sizes {
@@ -42,6 +46,7 @@ fn main() {
             writers_for: Duration::from_secs(5),
             lookup_records: 10_000_000,
             recovery_bytes: 10 << 30,
+            compaction_bytes: 2 << 30,
         }
     };
     let dir = std::env::var_os("DLOG_BENCH_DIR").map_or_else(
@@ -49,14 +54,19 @@ fn main() {
         Into::into,
     );
     let dir = tempfile::tempdir_in(dir).expect("a folder to write to");
+    let only_compaction = std::env::args().any(|arg| arg == "--compaction");
     println!("{{");
-    batches(dir.path(), &sizes);
-    for records in [1, 10, 100] {
-        durable_writers(dir.path(), &sizes, records);
+    if !only_compaction {
+        batches(dir.path(), &sizes);
+        for records in [1, 10, 100] {
+            durable_writers(dir.path(), &sizes, records);
+        }
+        zeros_ahead(dir.path(), &sizes);
+        lookups(dir.path(), &sizes);
+        recovery(dir.path(), &sizes);
     }
-    zeros_ahead(dir.path(), &sizes);
-    lookups(dir.path(), &sizes);
-    recovery(dir.path(), &sizes);
+    compaction(dir.path(), &sizes, Compression::None);
+    compaction(dir.path(), &sizes, Compression::Lz4);
     println!("  \"quick\": {quick}\n}}");
 }
 
@@ -239,6 +249,87 @@ fn plain_reads(dir: &Path) -> f64 {
         .collect();
     latencies.sort();
     latencies[latencies.len() / 2].as_secs_f64() * 1e6
+}
+
+/// 1 KiB values that compress to about a half, 16 to a batch; every key is written twice, far apart. Beside
+/// it: the same bytes read once with their checksums and written once to another file, synced at the end.
+fn compaction(dir: &Path, sizes: &Sizes, codec: Compression) {
+    let config = LogConfig {
+        flush: FlushPolicy::Os,
+        // The active segment, which is not compacted, is a small part.
+        segment_bytes: sizes.compaction_bytes / 64,
+        cleanup: CleanupPolicy {
+            delete: false,
+            compact: true,
+        },
+        ..LogConfig::default()
+    };
+    let log = Log::open(dir.join("compaction"), config).expect("a log in a fresh folder");
+    let keys = sizes.compaction_bytes / 1_100 / 2;
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    for first in (0..keys * 2).step_by(16) {
+        let mut builder = BatchBuilder::new().compression(codec, None);
+        for number in first..first + 16 {
+            // Neither in the order of the first time, nor in batches that lose all.
+            let key = if number < keys {
+                number
+            } else {
+                number.wrapping_mul(7_919) % keys
+            };
+            let mut value = [b'x'; 1024];
+            for chunk in value[..512].chunks_exact_mut(8) {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
+                chunk.copy_from_slice(&(random >> 8).to_be_bytes());
+            }
+            let key = format!("key-{key:012}");
+            builder
+                .push(1_700_000_000_000, Some(key.as_bytes()), Some(&value), &[])
+                .expect("a small record");
+        }
+        log.append_batches(builder.build().expect("a small batch"), LEADER)
+            .expect("append");
+    }
+    log.checkpoint().expect("flush");
+    let plain = plain_copy(&dir.join("compaction"));
+    let started = Instant::now();
+    let report = log
+        .compact(1_700_000_000_000, &CompactionOptions::default(), &Unhurried)
+        .expect("compact");
+    let seconds = started.elapsed().as_secs_f64();
+    let mib = report.bytes_before as f64 / f64::from(1 << 20);
+    println!(
+        "  \"compaction_{codec}_mib_per_s\": {:.0}, \"compaction_{codec}_left\": {:.3}, \"compaction_{codec}_records_per_s\": {:.0}, \"plain_copy_mib_per_s\": {plain:.0}, \"compaction_{codec}_to_plain_copy\": {:.2},",
+        mib / seconds,
+        report.bytes_after as f64 / report.bytes_before as f64,
+        report.records_read as f64 / seconds,
+        mib / seconds / plain
+    );
+    drop(log);
+    std::fs::remove_dir_all(dir.join("compaction")).expect("clean up");
+}
+
+/// MiB/s of reading the segments of a folder and writing them to one file.
+fn plain_copy(dir: &Path) -> f64 {
+    let target = dir.join("plain.copy");
+    let mut file = File::create(&target).expect("a file");
+    let mut bytes = 0;
+    let started = Instant::now();
+    for entry in std::fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let content = std::fs::read(&path).expect("read");
+            bytes += content.len();
+            std::hint::black_box(crc32c::crc32c(&content));
+            file.write_all(&content).expect("write");
+        }
+    }
+    file.sync_data().expect("sync");
+    let rate = bytes as f64 / f64::from(1 << 20) / started.elapsed().as_secs_f64();
+    drop(file);
+    std::fs::remove_file(target).expect("clean up");
+    rate
 }
 
 /// Reopening after a kill: with the checkpoints of normal running.

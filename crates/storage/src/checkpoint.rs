@@ -10,12 +10,15 @@
 //! log_start <first offset that may be read>
 //! snapshot <offset of the producer snapshot that belongs to it, -1 when there were no producers>
 //! clean <1 after an orderly close, else 0>
+//! holes_before <offsets before this may be missing: compaction took them>
+//! compacted_before <records before this are compacted>
 //! crc <CRC32C of all above, 8 hex digits>
 //! ```
 //!
 //! Invariants: every byte before (`segment`, `position`) was synced before the file was written; the
 //! recovery point is lowered durably *before* a truncation cuts below it; the log start is raised
-//! durably before anything below it is removed.
+//! durably before anything below it is removed; `holes_before` is raised durably before compaction
+//! replaces a segment. The last two lines are missing in files of older versions, which pass over them.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -42,6 +45,11 @@ pub struct Checkpoint {
     pub snapshot: Option<i64>,
     /// Written by an orderly close: everything was on the disk.
     pub clean: bool,
+    /// Offsets before this one may be missing, whatever the cleanup policy is now.
+    pub holes_before: i64,
+    /// Records before this offset were compacted: a later run begins there. A smaller value costs time,
+    /// nothing else.
+    pub compacted_before: i64,
 }
 
 /// What was found where the checkpoint should be.
@@ -81,10 +89,12 @@ fn encode(checkpoint: &Checkpoint) -> String {
         log_start,
         snapshot,
         clean,
+        holes_before,
+        compacted_before,
     } = checkpoint;
     let snapshot = snapshot.unwrap_or(-1);
     let mut text = format!(
-        "{MAGIC}\nrecovery_point {recovery_point}\nsegment {segment}\nposition {position}\nlog_start {log_start}\nsnapshot {snapshot}\nclean {}\n",
+        "{MAGIC}\nrecovery_point {recovery_point}\nsegment {segment}\nposition {position}\nlog_start {log_start}\nsnapshot {snapshot}\nclean {}\nholes_before {holes_before}\ncompacted_before {compacted_before}\n",
         u8::from(*clean)
     );
     let crc = crc32c(text.as_bytes());
@@ -120,6 +130,8 @@ fn decode(bytes: &[u8]) -> Option<Checkpoint> {
         log_start: field("log_start")?,
         snapshot: Some(field("snapshot")?).filter(|offset| *offset >= 0),
         clean: field("clean")? == 1,
+        holes_before: field("holes_before").unwrap_or(0),
+        compacted_before: field("compacted_before").unwrap_or(0),
     };
     // Bytes before the recovery point hold at least the segment's first offset.
     let least = checkpoint
@@ -141,6 +153,8 @@ mod tests {
             log_start: 3,
             snapshot: Some(12),
             clean: true,
+            holes_before: 9,
+            compacted_before: 7,
         };
         let text = encode(&checkpoint);
         assert_eq!(decode(text.as_bytes()), Some(checkpoint));

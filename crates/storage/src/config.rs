@@ -122,6 +122,16 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// What becomes of old records.
     pub cleanup: CleanupPolicy,
+    /// Keep tombstones of a compacted log this long after they were first kept, in ms
+    /// (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+    /// Leave records as they are for at least this long, in ms (`min.compaction.lag.ms`).
+    pub min_compaction_lag_ms: i64,
+    /// Compact records that are older than this, however few they are, in ms
+    /// (`max.compaction.lag.ms`).
+    pub max_compaction_lag_ms: i64,
+    /// Compact when more than this share of the bytes is dirty (`min.cleanable.dirty.ratio`).
+    pub min_cleanable_dirty_ratio: f64,
     /// Write at most this many zeros ahead of appends: of small ones under `FlushPolicy::Always` and
     /// `Messages`, so that a flush need not write file-system metadata; of all under the others, so
     /// that the page cache holds the log in large folios. 0 turns it off.
@@ -150,6 +160,10 @@ impl Default for LogConfig {
             retention_ms: Some(7 * 24 * 3600 * 1000),
             retention_bytes: None,
             cleanup: CleanupPolicy::default(),
+            delete_retention_ms: 24 * 3600 * 1000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_cleanable_dirty_ratio: 0.5,
             zero_ahead_bytes: 256 << 10,
             checkpoint_bytes: 64 << 20,
             max_producers: 200_000,
@@ -161,6 +175,16 @@ impl Default for LogConfig {
 }
 
 impl LogConfig {
+    /// Age at which the active segment is rolled over, in ms: the active segment is never compacted, so
+    /// what may not wait longer must leave it (KIP-354).
+    pub(crate) fn max_segment_age_ms(&self) -> i64 {
+        if self.cleanup.compact && self.max_compaction_lag_ms > 0 {
+            self.segment_age_ms.min(self.max_compaction_lag_ms)
+        } else {
+            self.segment_age_ms
+        }
+    }
+
     /// Checks that the settings can work together.
     ///
     /// # Errors

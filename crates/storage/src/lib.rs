@@ -23,6 +23,7 @@
 //! the files of a folder in [`index`] and [`checkpoint`].
 
 pub mod checkpoint;
+mod compaction;
 mod config;
 pub mod disk;
 mod error;
@@ -39,6 +40,10 @@ mod retention;
 mod segment;
 mod walk;
 
+pub use compaction::{
+    Candidate, Cleanable, CompactionEnd, CompactionMeter, CompactionOptions, CompactionReport,
+    HashKey, Unhurried, choose as choose_to_compact,
+};
 pub use config::{CleanupPolicy, FlushPolicy, Format, LogConfig};
 pub use error::{Result, StorageError};
 pub use flush::{FlushObserver, Flusher};

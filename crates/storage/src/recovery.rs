@@ -149,7 +149,7 @@ fn sort_files(
         .filter(|file| !file.is_dir)
         .filter(
             |file| match file.name.rsplit_once('.').map(|(_, extension)| extension) {
-                Some("tmp" | "deleted") => true,
+                Some("tmp" | "deleted" | "cleaned") => true,
                 Some("index" | "timeindex" | "txnindex") => {
                     parse_base_offset(&file.name).is_some_and(|base| !bases.contains(&base))
                 }
@@ -245,8 +245,8 @@ mod tests {
             segment,
             position,
             log_start,
-            snapshot: None,
             clean: false,
+            ..Checkpoint::default()
         })
     }
 

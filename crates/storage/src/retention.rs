@@ -24,10 +24,15 @@ fn by_age(segments: &[SegmentFacts], config: &LogConfig, now_ms: i64) -> usize {
         return 0;
     };
     let too_old = |timestamp_ms: i64| now_ms.saturating_sub(timestamp_ms) > retention_ms;
-    segments
+    let count = segments
         .iter()
-        .take_while(|segment| segment.max_timestamp_ms.is_some_and(too_old))
-        .count()
+        // Compaction may leave a segment without a record: it is as old as what follows.
+        .take_while(|segment| segment.max_timestamp_ms.is_none_or(too_old))
+        .count();
+    let last = segments[..count]
+        .iter()
+        .rposition(|segment| segment.max_timestamp_ms.is_some());
+    last.map_or(0, |last| last + 1)
 }
 
 /// Only whole segments beyond the limit go: what stays is at least `retention.bytes`.
@@ -86,6 +91,24 @@ mod tests {
             ..LogConfig::default()
         };
         assert_eq!(expired(&facts(&[(9, 10)]), &forever, i64::MAX), 0);
+    }
+
+    #[test]
+    fn empty_segments_do_not_stop_age() {
+        let config = LogConfig {
+            retention_ms: Some(100),
+            ..LogConfig::default()
+        };
+        let mut segments = facts(&[(9, 10), (0, 0), (9, 20), (0, 0), (9, 990), (0, 0)]);
+        for at in [1, 3, 5] {
+            segments[at].max_timestamp_ms = None;
+        }
+        assert_eq!(expired(&segments, &config, 1_000), 3);
+        assert_eq!(
+            expired(&segments[3..4], &config, 1_000),
+            0,
+            "the empty active one"
+        );
     }
 
     #[test]

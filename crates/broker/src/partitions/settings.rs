@@ -58,6 +58,13 @@ impl Values<'_> {
             .unwrap_or(default)
     }
 
+    /// As [`Self::number`].
+    fn fraction(&self, name: &str, default: f64) -> f64 {
+        self.text(name)
+            .and_then(|(text, _)| text.parse().ok())
+            .unwrap_or(default)
+    }
+
     fn set_number(&self, name: &str) -> Option<i64> {
         self.text(name)
             .filter(|(_, is_default)| !is_default)
@@ -153,6 +160,10 @@ pub fn log_config(
         retention_ms: Some(values.number("retention.ms", 604_800_000)).filter(|&ms| ms >= 0),
         retention_bytes: at_least_zero("retention.bytes", -1),
         cleanup,
+        delete_retention_ms: values.number("delete.retention.ms", 86_400_000),
+        min_compaction_lag_ms: values.number("min.compaction.lag.ms", 0),
+        max_compaction_lag_ms: values.number("max.compaction.lag.ms", i64::MAX),
+        min_cleanable_dirty_ratio: values.fraction("min.cleanable.dirty.ratio", 0.5),
         max_producers: statics
             .get(MAX_PRODUCERS)
             .and_then(|text| text.parse().ok())

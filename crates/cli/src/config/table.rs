@@ -136,6 +136,7 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
         None if is_of_groups => GROUPS,
         None if is_of_transactions => TRANSACTIONS,
         None if def.name.starts_with("dlog.disk.") => DISK,
+        None if def.name.starts_with("log.cleaner.") => UPKEEP,
         None => return None,
     };
     let kind = match def.kind {

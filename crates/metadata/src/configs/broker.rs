@@ -7,7 +7,7 @@ mod transactions;
 use std::sync::LazyLock;
 
 use super::ConfigKind::{Boolean, Double, Int, List, Long, Password, Short, String};
-use super::Update::{ClusterWide, ReadOnly};
+use super::Update::{ClusterWide, PerBroker, ReadOnly};
 use super::{Check, ConfigDef, ConfigKind, Update};
 
 const fn def(
@@ -142,6 +142,14 @@ static SERVER: &[ConfigDef] = &[
         ReadOnly,
         "Most bytes of records returned for one fetch request.",
     ),
+    def(
+        "follower.replication.throttled.rate",
+        Long,
+        Some("9223372036854775807"),
+        Check::AtLeast(0),
+        PerBroker,
+        "Bytes a second that throttled followers fetch. One node has none.",
+    ),
     fixed(
         "group.initial.rebalance.delay.ms",
         Int,
@@ -174,11 +182,35 @@ static SERVER: &[ConfigDef] = &[
         None,
         "Listener that brokers use between themselves.",
     ),
+    def(
+        "leader.replication.throttled.rate",
+        Long,
+        Some("9223372036854775807"),
+        Check::AtLeast(0),
+        PerBroker,
+        "Bytes a second that throttled leaders send to followers. One node has none.",
+    ),
     fixed(
         "listeners",
         String,
         Some("PLAINTEXT://:9092"),
         "Addresses that the server listens on.",
+    ),
+    def(
+        "log.cleaner.backoff.ms",
+        Long,
+        Some("15000"),
+        Check::AtLeast(0),
+        ClusterWide,
+        "Time between two looks for logs to compact while there is none, in ms.",
+    ),
+    def(
+        "log.cleaner.dedupe.buffer.size",
+        Long,
+        Some("134217728"),
+        Check::AtLeast(1 << 20),
+        ClusterWide,
+        "Memory for the offsets of keys while logs are compacted, of all threads, in bytes; a key takes 24.",
     ),
     def(
         "log.cleaner.delete.retention.ms",
@@ -193,6 +225,22 @@ static SERVER: &[ConfigDef] = &[
         Boolean,
         Some("true"),
         "Whether compacted topics are compacted.",
+    ),
+    def(
+        "log.cleaner.io.buffer.load.factor",
+        Double,
+        Some("0.9"),
+        Check::Fraction,
+        ClusterWide,
+        "Share of log.cleaner.dedupe.buffer.size that may be filled.",
+    ),
+    def(
+        "log.cleaner.io.max.bytes.per.second",
+        Double,
+        Some("1.7976931348623157E308"),
+        Check::Any,
+        ClusterWide,
+        "Bytes that compaction may read and write in a second, all threads together.",
     ),
     def(
         "log.cleaner.max.compaction.lag.ms",
@@ -224,7 +272,7 @@ static SERVER: &[ConfigDef] = &[
         Some("1"),
         Check::AtLeast(0),
         ReadOnly,
-        "Threads that compact.",
+        "Threads that compact; 0 turns compaction off.",
     ),
     def(
         "log.cleanup.policy",
@@ -530,6 +578,14 @@ static SERVER: &[ConfigDef] = &[
         Check::AtLeast(1),
         ReadOnly,
         "Requests read ahead.",
+    ),
+    def(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        Long,
+        Some("9223372036854775807"),
+        Check::AtLeast(0),
+        PerBroker,
+        "Bytes a second that moves between folders take. There is one folder.",
     ),
     fixed(
         "replica.lag.time.max.ms",

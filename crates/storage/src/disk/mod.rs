@@ -37,6 +37,15 @@ pub enum OpenMode {
     Create,
 }
 
+/// What a range of a file will be used for, so that the page cache can be managed accordingly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectedUse {
+    /// It is read from front to back: more may be read ahead.
+    Sequential,
+    /// Not soon: the cache may be used for something else. What is not on the disk yet stays.
+    NotSoon,
+}
+
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
@@ -156,6 +165,8 @@ pub trait DiskFile: Send + Sync + Debug {
     fn map(&self, len: usize) -> io::Result<Mapping>;
     /// The descriptor for `sendfile`, where there is one.
     fn descriptor(&self) -> Option<BorrowedFd<'_>>;
+    /// Tells the operating system how a range will be used; nothing depends on it.
+    fn advise(&self, _use: ExpectedUse, _position: u64, _len: u64) {}
     /// Whether the file has no bytes.
     ///
     /// # Errors

@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(target_os = "linux")]
+use super::ExpectedUse;
 use super::{DirEntry, DirLock, Disk, DiskFile, Mapping, OpenMode, Space};
 
 /// The operating system's file system.
@@ -190,5 +192,16 @@ impl DiskFile for RealFile {
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         Some(self.file.as_fd())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn advise(&self, expected: ExpectedUse, position: u64, len: u64) {
+        use rustix::fs::{Advice, fadvise};
+        let advice = match expected {
+            ExpectedUse::Sequential => Advice::Sequential,
+            ExpectedUse::NotSoon => Advice::DontNeed,
+        };
+        // Advice that is not taken costs memory, not correctness.
+        let _ = fadvise(&self.file, position, std::num::NonZeroU64::new(len), advice);
     }
 }

@@ -91,6 +91,11 @@ impl SegmentIndex {
         self.times.store(disk, &paths.times)
     }
 
+    /// Base offset of the segment.
+    pub(crate) fn base_offset(&self) -> i64 {
+        self.base_offset
+    }
+
     /// Number of entries of both tables.
     pub(crate) fn entries(&self) -> usize {
         self.offsets.len() + self.times.len()

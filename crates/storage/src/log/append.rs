@@ -280,7 +280,7 @@ impl LogCore {
             && (size + next.len() > config.segment_bytes
                 || relative > i64::from(i32::MAX)
                 || active.index_len() >= config.max_index_bytes as usize / OFFSET_ENTRY_BYTES
-                || age >= config.segment_age_ms)
+                || age >= config.max_segment_age_ms())
     }
 
     /// Seals the active segment and begins a new one at `base_offset`.

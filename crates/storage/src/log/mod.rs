@@ -12,10 +12,12 @@
 
 mod acknowledge;
 mod append;
+mod compact;
 mod embedded;
 mod open;
 mod outgoing;
 mod read;
+mod report;
 mod restore;
 mod spans;
 mod sync;
@@ -36,8 +38,8 @@ use parking_lot::Mutex;
 pub use acknowledge::Acknowledged;
 pub use append::{AppendMode, Appended};
 pub use embedded::NewRecord;
-pub use open::{Cut, RecoveryReport};
 pub use read::{LogSlice, ReadLimit, Records, SliceBytes, TimestampOffset};
+pub use report::{Cut, RecoveryReport};
 pub use spans::BatchSpan;
 pub use transactions::Committed;
 pub use trim::RetentionReport;
@@ -208,6 +210,12 @@ pub struct LogCore {
     writer: Mutex<Writer>,
     marks: Mutex<Marks>,
     log_start: AtomicI64,
+    /// Offsets before this may be missing although the policy is not (or no longer) to compact.
+    holes_before: AtomicI64,
+    /// Records before this were compacted.
+    compacted_before: AtomicI64,
+    /// One compaction at a time; closing waits for it.
+    compacting: Mutex<()>,
     waiters: Waiters,
     /// One flush at a time.
     flushing: Mutex<()>,
@@ -321,19 +329,41 @@ impl LogCore {
             // The acknowledged end must not fall back to an old durable end.
             self.flush()?;
         }
-        let holes = config.cleanup.compact;
+        if self.config.load().cleanup.compact && !config.cleanup.compact {
+            self.note_holes()?;
+        }
         self.config.store(Arc::new(config));
         {
             // A roll meanwhile would add a segment that is not told.
             let _writer = self.writer.lock();
             let segments = self.segments.load();
-            segments
-                .iter()
-                .for_each(|segment| segment.allow_holes(holes));
+            for segment in segments.iter() {
+                segment.allow_holes(self.may_have_holes(segment.base_offset()));
+            }
         }
         // Whoever waits under the old policy is flushed for, or let go, under the new one.
         self.waiters.wake_all();
         self.request_flush();
+        Ok(())
+    }
+
+    /// Whether offsets from `offset` on may be missing in its segment.
+    fn may_have_holes(&self, offset: i64) -> bool {
+        self.config.load().cleanup.compact || offset < self.holes_before.load(Ordering::Acquire)
+    }
+
+    /// The log will not be compacted any more: notes how far it may have been.
+    fn note_holes(&self) -> Result<()> {
+        let mut checkpoint = self.checkpoint.lock();
+        self.check_open()?;
+        let next = Checkpoint {
+            holes_before: self.log_end_offset(),
+            clean: false,
+            ..*checkpoint
+        };
+        self.write_checkpoint(&mut checkpoint, next)?;
+        self.holes_before
+            .store(next.holes_before, Ordering::Release);
         Ok(())
     }
 
@@ -428,6 +458,7 @@ impl LogCore {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
+        let _compacting = self.compacting.lock();
         // Whoever is at work on the folder ends first; who comes later sees that it is closed.
         let _checkpoint = self.checkpoint.lock();
         let _flushing = self.flushing.lock();

@@ -9,11 +9,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::acknowledge::{FlushGroup, Waiters};
+use super::report::{Cut, RecoveryReport, log_report};
 use super::restore::place;
 use super::sync::{FlushQueue, snapshot_of};
 use super::transactions::mark_of;
 use super::{Log, LogCore, LogEnv, Mark, Marks, Writer, lock_dir};
 use crate::checkpoint::{self, Checkpoint, Found};
+use crate::compaction::swap;
 use crate::config::{Format, LogConfig};
 use crate::disk::{Disk, OpenMode, replace_file_named};
 use crate::error::{IoContext, Result, StorageError};
@@ -23,38 +25,6 @@ use crate::replay::Replay;
 use crate::segment::{
     IndexBuilder, Segment, detect_segment_format, log_file_name, remove_segment_files,
 };
-
-/// What opening a log found and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// The log was closed in order: nothing had to be read.
-    pub clean: bool,
-    /// First offset that was read again.
-    pub recovery_point: i64,
-    /// Bytes that were read again and found whole.
-    pub scanned_bytes: u64,
-    /// Where the log was cut, if it was.
-    pub cut: Option<Cut>,
-    /// Names of leftovers of interrupted work that were removed.
-    pub leftovers: Vec<String>,
-    /// The checkpoint was missing or unreadable although there were segments.
-    pub checkpoint_lost: bool,
-}
-
-/// A torn tail that recovery removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// The segment file.
-    pub path: PathBuf,
-    /// Where it was cut.
-    pub position: u64,
-    /// Offset that the next record gets.
-    pub next_offset: i64,
-    /// Bytes removed, of this and later segments.
-    pub bytes: u64,
-    /// What was wrong with them.
-    pub reason: String,
-}
 
 /// The pieces of a log after recovery.
 struct Recovered {
@@ -107,6 +77,9 @@ impl Log {
                 undecided: BTreeMap::new(),
             }),
             log_start: AtomicI64::new(recovered.checkpoint.log_start),
+            holes_before: AtomicI64::new(recovered.checkpoint.holes_before),
+            compacted_before: AtomicI64::new(recovered.checkpoint.compacted_before),
+            compacting: Mutex::new(()),
             waiters: Waiters::default(),
             flushing: Mutex::new(()),
             group: FlushGroup::default(),
@@ -136,7 +109,10 @@ pub(super) struct Recovery<'a> {
 impl Recovery<'_> {
     fn run(&self) -> Result<Recovered> {
         let found = checkpoint::read(&**self.disk, self.dir)?;
-        let files = self.disk.list(self.dir).context("list", self.dir)?;
+        let mut files = self.disk.list(self.dir).context("list", self.dir)?;
+        if swap::finish_pending(&**self.disk, self.dir, &files)? {
+            files = self.disk.list(self.dir).context("list", self.dir)?;
+        }
         let plan = recovery::plan(&files, found).map_err(|refusal| StorageError::Damaged {
             path: self.dir.join(refusal.file),
             position: refusal.position,
@@ -208,7 +184,8 @@ impl Recovery<'_> {
             Found::Whole(checkpoint) => Some(checkpoint),
             Found::Missing | Found::Unreadable => None,
         };
-        let mut segments = self.open_segments(plan)?;
+        let holes_before = stored.map_or(0, |checkpoint| checkpoint.holes_before);
+        let mut segments = self.open_segments(plan, holes_before)?;
         let mut replay = Replay {
             epochs: LeaderEpochs::load(&**self.disk, self.dir)?,
             ..Replay::default()
@@ -241,7 +218,7 @@ impl Recovery<'_> {
                 Some(index) => index,
                 None => IndexBuilder::new(segment.base_offset(), self.config.index_interval_bytes),
             };
-            let contiguous = !self.config.cleanup.compact;
+            let contiguous = !self.may_have_holes(segment.base_offset(), holes_before);
             let scanned = recovery::scan(
                 &segment,
                 contiguous,
@@ -300,7 +277,11 @@ impl Recovery<'_> {
         })
     }
 
-    fn open_segments(&self, plan: &Plan) -> Result<Vec<Arc<Segment>>> {
+    fn may_have_holes(&self, base_offset: i64, holes_before: i64) -> bool {
+        self.config.cleanup.compact || base_offset < holes_before
+    }
+
+    fn open_segments(&self, plan: &Plan, holes_before: i64) -> Result<Vec<Arc<Segment>>> {
         plan.segments
             .iter()
             .map(|found| {
@@ -315,7 +296,7 @@ impl Recovery<'_> {
                     found.len,
                     interval,
                 );
-                segment.allow_holes(self.config.cleanup.compact);
+                segment.allow_holes(self.may_have_holes(found.base_offset, holes_before));
                 if found.has_aborted {
                     segment.suspect_aborted_file();
                 }
@@ -461,6 +442,12 @@ impl Recovery<'_> {
             log_start: log_start.min(end.offset),
             snapshot,
             clean: false,
+            holes_before: stored
+                .map_or(0, |stored| stored.holes_before)
+                .min(end.offset),
+            compacted_before: stored
+                .map_or(0, |stored| stored.compacted_before)
+                .min(end.offset),
         };
         checkpoint::write(&**self.disk, self.dir, &checkpoint)?;
         Ok(checkpoint)
@@ -493,20 +480,5 @@ impl Recovery<'_> {
             checkpoint_queued: false,
             epochs_changed: false,
         }
-    }
-}
-
-fn log_report(dir: &Path, report: &RecoveryReport) {
-    if let Some(cut) = &report.cut {
-        tracing::warn!(
-            path = %cut.path.display(), position = cut.position, bytes = cut.bytes,
-            next_offset = cut.next_offset, reason = %cut.reason, "cut a torn tail"
-        );
-    }
-    if report.checkpoint_lost {
-        tracing::warn!(dir = %dir.display(), "no usable checkpoint: the whole log was read");
-    }
-    if report.scanned_bytes > 0 {
-        tracing::info!(dir = %dir.display(), bytes = report.scanned_bytes, "recovered");
     }
 }

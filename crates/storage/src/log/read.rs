@@ -192,7 +192,7 @@ impl LogCore {
                 (None, Some(next)) => next.base_offset(),
                 (None, None) => return Ok(None),
             };
-            if found > from && !self.config.load().cleanup.compact {
+            if found > from && !self.may_have_holes(found - 1) {
                 let position = frame.map_or_else(|| segment.size(), |frame| frame.position);
                 let reason = format!("offset {from} is missing, {found} follows");
                 return Err(segment.damaged(position, reason));

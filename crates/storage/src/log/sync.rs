@@ -186,6 +186,7 @@ impl LogCore {
             log_start: self.log_start_offset(),
             snapshot,
             clean,
+            ..*current
         };
         self.write_checkpoint(current, next)?;
         if let Some(old) = old_snapshot.filter(|old| Some(*old) != snapshot) {
@@ -222,6 +223,8 @@ impl LogCore {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        // A compaction run sees that the log is closed, and ends.
+        let _compacting = self.compacting.lock();
         let result = match self.offline.get() {
             Some(_) => Ok(()),
             None => self.close_in_order(),

@@ -96,6 +96,8 @@ impl LogCore {
             },
             // The batch that goes may hold the log start.
             log_start: checkpoint.log_start.min(new_end.offset),
+            holes_before: checkpoint.holes_before.min(new_end.offset),
+            compacted_before: checkpoint.compacted_before.min(new_end.offset),
             snapshot: checkpoint
                 .snapshot
                 .filter(|snapshot| *snapshot <= new_end.offset),
@@ -117,6 +119,10 @@ impl LogCore {
         };
         self.write_checkpoint(checkpoint, lowered)?;
         self.log_start.fetch_min(new_end.offset, Ordering::AcqRel);
+        self.holes_before
+            .fetch_min(new_end.offset, Ordering::AcqRel);
+        self.compacted_before
+            .fetch_min(new_end.offset, Ordering::AcqRel);
         {
             let mut marks = self.marks.lock();
             marks.end = new_end;

@@ -63,6 +63,7 @@ pub fn convert_on(
     mut progress: impl FnMut(u64),
 ) -> Result<ConvertReport> {
     let _lock = lock_dir(&**disk, dir)?;
+    super::finish_compaction(&**disk, dir)?;
     let mut report = ConvertReport::default();
     for segment in segments_of(disk, dir)? {
         if segment.format() == Format::V1 && segment.size() > 0 {

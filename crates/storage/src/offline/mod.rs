@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub use convert::{ConvertReport, convert, convert_on};
 pub use transactions::aborted_transactions;
 
+use crate::checkpoint::{self, Found};
+use crate::compaction::swap;
 use crate::config::{Format, LogConfig};
 use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::error::{IoContext, Result, StorageError};
@@ -20,7 +22,7 @@ use crate::index::IndexPaths;
 use crate::log::lock_dir;
 use crate::record::BatchHeader;
 use crate::replay::Replay;
-use crate::segment::{IndexBuilder, Segment, detect_segment_format, parse_base_offset};
+use crate::segment::{IndexBuilder, Segment, detect_segment_format};
 use crate::walk::{Depth, Frame, Step, Walker};
 
 /// One segment as [`verify`] found it.
@@ -36,6 +38,8 @@ pub struct SegmentReport {
     pub records: u64,
     /// First offset, and the offset behind the last.
     pub offsets: (i64, i64),
+    /// Offsets that compaction took, between batches and before the segment's first one.
+    pub missing_offsets: u64,
     /// Zeros written ahead of the appends.
     pub zero_bytes: u64,
     /// Where frames stop being sound, and why.
@@ -71,21 +75,19 @@ pub struct DumpedFrame {
 /// The segment files of a folder, ascending; or the one file that is named.
 fn segments_of(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<Segment>> {
     let (dir, only) = match path.extension() {
-        Some(extension) if extension == "log" => {
+        Some(extension) if extension == "log" || extension == "swap" => {
             (path.parent().unwrap_or(Path::new(".")), path.file_name())
         }
         _ => (path, None),
     };
     let mut segments = Vec::new();
-    for file in disk.list(dir).context("list", dir)? {
-        let wanted = only.is_none_or(|name| name == file.name.as_str());
-        if file.is_dir || !file.name.ends_with(".log") || !wanted {
+    let files = disk.list(dir).context("list", dir)?;
+    // Of an interrupted compaction the segments that count are shown, under the names they have.
+    for (name, base_offset, len) in swap::settled_segments(&files) {
+        if only.is_some_and(|only| only != name.as_str()) {
             continue;
         }
-        let Some(base_offset) = parse_base_offset(&file.name) else {
-            continue;
-        };
-        let path = dir.join(&file.name);
+        let path = dir.join(&name);
         let handle = disk.open(&path, OpenMode::Read).context("open", &path)?;
         let format =
             detect_segment_format(&*handle, base_offset, Format::V2).context("read", &path)?;
@@ -95,7 +97,7 @@ fn segments_of(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<Segment>> {
             path,
             base_offset,
             format,
-            file.len,
+            len,
             interval,
         ));
     }
@@ -107,6 +109,12 @@ fn segments_of(disk: &Arc<dyn Disk>, path: &Path) -> Result<Vec<Segment>> {
         ));
     }
     Ok(segments)
+}
+
+/// Finishes what an interrupted compaction left half done; the caller has the folder's lock.
+fn finish_compaction(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let files = disk.list(dir).context("list", dir)?;
+    swap::finish_pending(disk, dir, &files).map(|_| ())
 }
 
 /// Bytes of all segment files of a folder.
@@ -126,24 +134,50 @@ pub fn total_bytes(path: &Path) -> Result<u64> {
 pub fn verify(path: &Path, mut progress: impl FnMut(u64)) -> Result<Vec<SegmentReport>> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let mut reports: Vec<SegmentReport> = Vec::new();
+    let holes_before = holes_before(&*disk, path)?;
     let mut replay = Replay::default();
     let segments = segments_of(&disk, path)?;
     for segment in &segments {
-        let mut report = verify_segment(segment, &mut replay, &mut progress)?;
+        let mut report = verify_segment(segment, holes_before, &mut replay, &mut progress)?;
         report.aborted = u64::from(segment.aborted_facts().entries);
         // Of one segment alone it is not known which transactions began before it.
         if segments.len() > 1 || !path.is_file() {
             let expected = segment.all_aborted();
             report.index_fault = transactions::fault(&*disk, segment, &expected);
         }
-        if let Some(before) = reports.last().filter(|before| before.damage.is_none())
-            && before.offsets.1 != report.offsets.0
-        {
-            report.damage = Some((0, jump(before.offsets.1, report.offsets.0)));
+        if let Some(before) = reports.last().filter(|before| before.damage.is_none()) {
+            let (expected, found) = (before.offsets.1, report.offsets.0);
+            match hole(expected, found, holes_before) {
+                Some(missing) => report.missing_offsets += missing,
+                None => report.damage = Some((0, jump(expected, found))),
+            }
         }
         reports.push(report);
     }
     Ok(reports)
+}
+
+/// The offset before which compaction may have taken offsets from the log at `path`.
+fn holes_before(disk: &dyn Disk, path: &Path) -> Result<i64> {
+    let is_file = path
+        .extension()
+        .is_some_and(|extension| extension == "log" || extension == "swap");
+    let dir = if is_file {
+        path.parent().unwrap_or(Path::new("."))
+    } else {
+        path
+    };
+    Ok(match checkpoint::read(disk, dir)? {
+        Found::Whole(checkpoint) => checkpoint.holes_before,
+        Found::Missing | Found::Unreadable => 0,
+    })
+}
+
+/// The number of offsets that compaction took between `expected` and `found`; `None` when it was not
+/// compaction.
+fn hole(expected: i64, found: i64, holes_before: i64) -> Option<u64> {
+    (found == expected || (expected..=holes_before).contains(&found))
+        .then(|| (found - expected).cast_unsigned())
 }
 
 /// Offsets lie outside a batch's checksum; that they follow one another is all there is to check them by.
@@ -155,6 +189,7 @@ fn jump(expected: i64, found: i64) -> String {
 
 fn verify_segment(
     segment: &Segment,
+    holes_before: i64,
     replay: &mut Replay,
     progress: &mut impl FnMut(u64),
 ) -> Result<SegmentReport> {
@@ -173,6 +208,7 @@ fn verify_segment(
         frames: 0,
         records: 0,
         offsets: (segment.base_offset(), segment.base_offset()),
+        missing_offsets: 0,
         zero_bytes: 0,
         damage: None,
         aborted: 0,
@@ -181,13 +217,14 @@ fn verify_segment(
     loop {
         let expected = walker.next_offset();
         match walker.step().context("read", path)? {
-            Step::Frame(frame) if frame.base_offset != expected => {
-                report.damage = Some((frame.position, jump(expected, frame.base_offset)));
-                report.offsets.1 = expected;
-                progress(len - report.bytes);
-                return Ok(report);
-            }
             Step::Frame(frame) => {
+                let Some(missing) = hole(expected, frame.base_offset, holes_before) else {
+                    report.damage = Some((frame.position, jump(expected, frame.base_offset)));
+                    report.offsets.1 = expected;
+                    progress(len - report.bytes);
+                    return Ok(report);
+                };
+                report.missing_offsets += missing;
                 note_aborted(segment, replay, &mut walker, &frame)?;
                 report.frames += 1;
                 report.records += frame
@@ -285,6 +322,7 @@ pub fn repair_index(
 ) -> Result<usize> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let _lock = lock_dir(&*disk, dir)?;
+    finish_compaction(&*disk, dir)?;
     let segments = segments_of(&disk, dir)?;
     let mut replay = Replay::default();
     for segment in &segments {

@@ -21,6 +21,7 @@ pub use verify::VerificationGuard;
 
 use std::collections::HashMap;
 
+use crate::compaction::LastOfProducer;
 use crate::error::{Result, StorageError};
 use crate::record::BatchHeader;
 use crate::record::control::EndTxnMarker;
@@ -329,6 +330,20 @@ impl ProducerStates {
             .or_insert_with(|| ProducerState::new(header.producer_epoch));
         state.raise_epoch(header.producer_epoch);
         state
+    }
+
+    /// What compaction must leave of each producer, so that its state can be rebuilt from the log.
+    pub(crate) fn last_of_each(&self) -> HashMap<i64, LastOfProducer> {
+        let last = |state: &ProducerState| match state.newest() {
+            Some(batch) => LastOfProducer::Batch {
+                last_offset: batch.last_offset,
+            },
+            None => LastOfProducer::Marker {
+                epoch: state.epoch(),
+            },
+        };
+        let producers = self.by_id.iter();
+        producers.map(|(id, state)| (*id, last(state))).collect()
     }
 
     /// The open transaction with the lowest first offset.

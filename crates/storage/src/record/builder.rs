@@ -348,7 +348,13 @@ const NO_DELTA_LEFT: RecordError = RecordError::BadField {
 };
 
 /// Writes the header, with the length and CRC of the bytes, over the first 61 of `bytes`.
-pub(super) fn seal(mut header: BatchHeader, mut bytes: Vec<u8>) -> Result<Bytes, RecordError> {
+pub(super) fn seal(header: BatchHeader, mut bytes: Vec<u8>) -> Result<Bytes, RecordError> {
+    seal_in_place(header, &mut bytes)?;
+    Ok(Bytes::from(bytes))
+}
+
+/// As [`seal`], of bytes that stay where they are: exactly one batch.
+pub(super) fn seal_in_place(mut header: BatchHeader, bytes: &mut [u8]) -> Result<(), RecordError> {
     let length = bytes.len() - LOG_OVERHEAD_BYTES;
     header.batch_length = i32::try_from(length).map_err(|_| RecordError::TooLarge {
         bytes: bytes.len() as u64,
@@ -361,7 +367,7 @@ pub(super) fn seal(mut header: BatchHeader, mut bytes: Vec<u8>) -> Result<Bytes,
     BatchHeader::parse(head)?;
     let crc = crc32c(&bytes[ATTRIBUTES_OFFSET..]);
     bytes[CRC_OFFSET..ATTRIBUTES_OFFSET].copy_from_slice(&crc.to_be_bytes());
-    Ok(Bytes::from(bytes))
+    Ok(())
 }
 
 /// Bytes of a record after its length field.

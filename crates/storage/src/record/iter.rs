@@ -40,13 +40,7 @@ impl RecordSection {
     /// # Errors
     /// [`RecordError::Inconsistent`] when so many records cannot be in so few bytes.
     pub(super) fn new(header: BatchHeader, bytes: Bytes) -> Result<Self, RecordError> {
-        let count = usize::try_from(header.record_count).unwrap_or(usize::MAX);
-        if count > bytes.len() / MIN_RECORD_BYTES {
-            return Err(RecordError::Inconsistent(format!(
-                "{count} records in {} bytes",
-                bytes.len()
-            )));
-        }
+        check_count(&header, bytes.len())?;
         Ok(Self { header, bytes })
     }
 
@@ -131,6 +125,31 @@ pub struct RecordRefs<'a> {
     header: &'a BatchHeader,
     bytes: &'a [u8],
     walk: Walk,
+}
+
+impl<'a> RecordRefs<'a> {
+    /// Takes the uncompressed record bytes of a batch with this header.
+    ///
+    /// # Errors
+    /// [`RecordError::Inconsistent`] when so many records cannot be in so few bytes.
+    pub(super) fn new(header: &'a BatchHeader, bytes: &'a [u8]) -> Result<Self, RecordError> {
+        check_count(header, bytes.len())?;
+        Ok(Self {
+            header,
+            bytes,
+            walk: Walk::default(),
+        })
+    }
+}
+
+fn check_count(header: &BatchHeader, bytes: usize) -> Result<(), RecordError> {
+    let count = usize::try_from(header.record_count).unwrap_or(usize::MAX);
+    if count > bytes / MIN_RECORD_BYTES {
+        return Err(RecordError::Inconsistent(format!(
+            "{count} records in {bytes} bytes"
+        )));
+    }
+    Ok(())
 }
 
 impl<'a> Iterator for RecordRefs<'a> {

@@ -7,6 +7,8 @@
 //! Invariant: the number of entries and their checksum are always known; they come from the log's bytes
 //! or from a sound snapshot, never from the file.
 
+use std::sync::atomic::Ordering;
+
 use super::Segment;
 use crate::disk::replace_file_lazily;
 use crate::error::Result;
@@ -180,6 +182,9 @@ impl Segment {
     /// Writes the file as the entries are now, or removes one that there is no entry for. Its name is
     /// durable after the folder's next sync.
     pub(crate) fn store_aborted(&self) -> Result<()> {
+        if self.replaced.load(Ordering::Acquire) {
+            return Ok(());
+        }
         // Not while the lock is held: appends must not wait for the disk.
         let (facts, entries) = {
             let aborted = self.aborted.read();

@@ -27,6 +27,11 @@ pub(crate) fn parse_base_offset(file_name: &str) -> Option<i64> {
 /// Removes a log file and what belongs to it; what is already gone is fine.
 pub(crate) fn remove_segment_files(disk: &dyn Disk, log: &Path) -> Result<()> {
     remove_if_there(disk, log)?;
+    remove_all_indexes(disk, log)
+}
+
+/// Removes everything that belongs to a log file.
+pub(crate) fn remove_all_indexes(disk: &dyn Disk, log: &Path) -> Result<()> {
     remove_index_files(disk, log)?;
     remove_if_there(disk, &IndexPaths::of(log).aborted)
 }

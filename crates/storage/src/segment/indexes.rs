@@ -27,6 +27,9 @@ impl Segment {
 
     /// Writes the index files as they are now, unless they are so already.
     pub(crate) fn store_index(&self) -> Result<()> {
+        if self.replaced.load(Ordering::Acquire) {
+            return Ok(());
+        }
         if let Some(index) = self.index.read().as_ref() {
             let entries = index.entries();
             if self.stored_entries.load(Ordering::Acquire) == entries {
@@ -54,6 +57,9 @@ impl Segment {
 
     /// Gives the heap back that a sealed segment's stored index takes: it is mapped when needed.
     pub(crate) fn release_index(&self) {
+        if self.replaced.load(Ordering::Acquire) {
+            return;
+        }
         if self.sealed.load(Ordering::Acquire) && self.format == Format::V2 {
             *self.index.write() = None;
             self.release_aborted();
@@ -136,6 +142,9 @@ impl Segment {
             builder.add(&frame);
         }
         let index = builder.finish();
+        if self.replaced.load(Ordering::Acquire) {
+            return Ok(index);
+        }
         // The index serves from memory when it cannot be written (read-only folder, full disk).
         if let Err(error) = index.store(&*self.disk, &IndexPaths::of(&self.path)) {
             tracing::warn!(%error, "the rebuilt index stays in memory");

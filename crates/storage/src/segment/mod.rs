@@ -22,8 +22,8 @@ mod lookup;
 mod pace;
 
 pub(crate) use files::{
-    aborted_file_name, detect_segment_format, log_file_name, parse_base_offset, remove_index_files,
-    remove_segment_files,
+    aborted_file_name, detect_segment_format, log_file_name, parse_base_offset, remove_all_indexes,
+    remove_index_files, remove_segment_files,
 };
 pub(crate) use pace::{IndexBuilder, IndexPace, OFFSETS_PER_TIME};
 
@@ -45,6 +45,8 @@ pub(crate) struct Segment {
     /// Bytes of whole frames; the file may be longer (zeros written ahead).
     size: AtomicU64,
     sealed: AtomicBool,
+    /// Another segment has its place and its file names; readers may still hold it.
+    replaced: AtomicBool,
     /// Offsets may be missing, since the log is compacted.
     holes: AtomicBool,
     /// `None` until first used.
@@ -96,6 +98,7 @@ impl Segment {
             file: OnceLock::new(),
             size: AtomicU64::new(size),
             sealed: AtomicBool::new(true),
+            replaced: AtomicBool::new(false),
             holes: AtomicBool::new(false),
             index: RwLock::new(None),
             index_interval_bytes,
@@ -103,6 +106,38 @@ impl Segment {
             stored_entries: AtomicUsize::new(NONE_STORED),
             first_append_ms: AtomicI64::new(i64::MAX),
         }
+    }
+
+    /// A sealed segment that takes the place of others: its file is open already, under a name that it
+    /// does not keep, and its index is known.
+    pub(crate) fn replacing(
+        disk: &Arc<dyn Disk>,
+        path: PathBuf,
+        index: SegmentIndex,
+        file: Arc<dyn DiskFile>,
+        size: u64,
+        index_interval_bytes: u32,
+    ) -> Self {
+        let base_offset = index.base_offset();
+        let format = Format::V2;
+        let segment = Self::existing(disk, path, base_offset, format, size, index_interval_bytes);
+        let _ = segment.file.set(file);
+        *segment.index.write() = Some(index);
+        segment.allow_holes(true);
+        segment
+    }
+
+    /// Prepares for the loss of the files' names: what readers may still need is opened and loaded.
+    pub(crate) fn hold(&self) -> Result<()> {
+        self.file()?;
+        // Aborted transactions whose file is not sound are found again in the log.
+        self.load_aborted(false);
+        self.with_index(|_| ())
+    }
+
+    /// Says that the files' names belong to another segment now.
+    pub(crate) fn give_up_names(&self) {
+        self.replaced.store(true, Ordering::Release);
     }
 
     /// Says whether missing offsets are compaction's work, or damage (the default).

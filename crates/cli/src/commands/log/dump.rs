@@ -177,9 +177,14 @@ impl<W: Write> Dump<'_, W> {
             || "-".to_owned(),
             |header| header.partition_leader_epoch.to_string(),
         );
+        let horizon = header
+            .and_then(|header| header.delete_horizon_ms())
+            .map_or_else(String::new, |horizon_ms| {
+                format!("  tombstones stay until {}", render::time(horizon_ms))
+            });
         Ok(writeln!(
             self.out,
-            "{:>12} {:>12} {:>11} {:>9} {:>7} {:<6} {:<24} {:>20} {:>5} {:<9} {}",
+            "{:>12} {:>12} {:>11} {:>9} {:>7} {:<6} {:<24} {:>20} {:>5} {:<9} {}{horizon}",
             frame.offsets.0,
             frame.offsets.1,
             frame.position,
@@ -217,6 +222,9 @@ impl<W: Write> Dump<'_, W> {
             object.insert("base_sequence".to_owned(), header.base_sequence.into());
             object.insert("attributes".to_owned(), header.attributes.into());
             object.insert("crc".to_owned(), header.crc.into());
+            if let Some(horizon_ms) = header.delete_horizon_ms() {
+                object.insert("delete_horizon_ms".to_owned(), horizon_ms.into());
+            }
         }
         Ok(writeln!(self.out, "{object}")?)
     }

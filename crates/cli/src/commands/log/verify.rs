@@ -37,6 +37,7 @@ fn to_json(reports: &[SegmentReport], sound: bool) -> serde_json::Value {
             "batches": report.frames,
             "records": report.records,
             "bytes": report.bytes,
+            "missing_offsets": report.missing_offsets,
             "zero_bytes": report.zero_bytes,
             "aborted_transactions": report.aborted,
             "index_fault": report.index_fault,
@@ -70,6 +71,10 @@ fn table(reports: &[SegmentReport], seconds: f64, out: &mut impl Write) -> Resul
     for report in reports {
         let (first, next) = report.offsets;
         let state = match &report.damage {
+            None if report.missing_offsets > 0 => {
+                let missing = render::count(report.missing_offsets, "offset");
+                format!("sound, compacted: {missing} gone between batches")
+            }
             None => "sound".to_owned(),
             Some((position, reason)) => format!("DAMAGED at byte {position}: {reason}"),
         };

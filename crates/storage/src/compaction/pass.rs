@@ -1,0 +1,356 @@
+//! One run over a log's segments: first the dirty ones are read for the newest offset of each key, then
+//! all of them, oldest first, are rewritten without what is no longer needed.
+//!
+//! Every frame is read with its checksum. What cannot be read ends the run: nothing goes because it was
+//! not understood.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::CompactionReport;
+use super::keep::Rules;
+use super::map::OffsetMap;
+use super::output::{Output, Written};
+use super::range::{Extent, GroupLimits, joins};
+use super::swap::Swap;
+use super::txn::Transactions;
+use super::v1::Packer;
+use crate::config::Format;
+use crate::disk::{Disk, ExpectedUse, OpenMode};
+use crate::error::{IoContext, Result, StorageError};
+use crate::record::control::ControlType;
+use crate::record::{
+    BatchHeader, DEFAULT_MAX_UNCOMPRESSED_BYTES, OpenBatch, RecordError, v1, write_empty,
+};
+use crate::segment::Segment;
+use crate::walk::{Depth, Frame, Step, Walker};
+
+/// Bytes read between two looks at whether to go on, at least.
+const STEP_BYTES: u64 = 256 << 10;
+
+/// Hears of bytes read and written; an error ends the run.
+pub(crate) type GoOn<'a> = &'a dyn Fn(u64) -> Result<()>;
+
+/// A segment of the run.
+#[derive(Clone)]
+pub(crate) struct Input {
+    pub(crate) segment: Arc<Segment>,
+    /// Base offset of the next one.
+    pub(crate) end: i64,
+}
+
+impl Input {
+    fn extent(&self) -> Result<Extent> {
+        Ok(Extent {
+            base_offset: self.segment.base_offset(),
+            end: self.end,
+            size_bytes: self.segment.size(),
+            index_bytes: self.segment.index_bytes()?,
+        })
+    }
+}
+
+/// What a group of segments became.
+pub(crate) struct Rewritten {
+    /// How many segments there are in the group.
+    pub(crate) count: usize,
+    /// `None` when nothing goes: there is one segment, and it stays.
+    pub(crate) written: Option<Written>,
+}
+
+/// What a run works with.
+pub(crate) struct Pass<'a> {
+    pub(crate) disk: &'a Arc<dyn Disk>,
+    pub(crate) dir: &'a Path,
+    pub(crate) index_interval_bytes: u32,
+    pub(crate) go_on: GoOn<'a>,
+}
+
+impl Pass<'_> {
+    /// Notes the newest offset of each key in the records from `first_dirty` on, until the map is full;
+    /// returns the first offset whose key is not noted.
+    pub(crate) fn fill(
+        &self,
+        map: &mut OffsetMap,
+        inputs: &[Input],
+        first_dirty: i64,
+        mut transactions: Transactions,
+        report: &mut CompactionReport,
+    ) -> Result<i64> {
+        let mut mapped_end = first_dirty;
+        for input in inputs.iter().filter(|input| input.end > first_dirty) {
+            let segment = &*input.segment;
+            let read = self.each_frame(segment, |frame, bytes| {
+                if frame.last_offset < first_dirty {
+                    return Ok(ControlFlow::Continue(()));
+                }
+                let noted = note_keys(map, frame, bytes, first_dirty, &mut transactions)
+                    .map_err(|error| damaged(segment, frame, &error))?;
+                if !noted {
+                    return Ok(ControlFlow::Break(()));
+                }
+                mapped_end = frame.last_offset + 1;
+                Ok(ControlFlow::Continue(()))
+            })?;
+            report.bytes_read += read.bytes;
+            if read.is_broken_off {
+                return Ok(mapped_end);
+            }
+            mapped_end = input.end;
+        }
+        Ok(mapped_end)
+    }
+
+    /// Rewrites the first of `inputs`, with as many of its neighbours as fit beside what is left of it, as
+    /// one segment. The file has its temporary name.
+    pub(crate) fn rewrite(
+        &self,
+        inputs: &[Input],
+        limits: GroupLimits,
+        rules: &Rules<'_>,
+        transactions: &mut Transactions,
+        report: &mut CompactionReport,
+    ) -> Result<Rewritten> {
+        let base = inputs[0].segment.base_offset();
+        let only = match inputs[0].segment.format() {
+            Format::V2 => Some(inputs[0].segment.file()?.clone()),
+            Format::V1 => None,
+        };
+        let interval = self.index_interval_bytes;
+        let path = self.cleaned_path(base);
+        let mut out = Output::new(&**self.disk, path, base, interval, only);
+        let mut count = 0;
+        let mut group_end = base;
+        for input in inputs {
+            let group = Extent {
+                base_offset: base,
+                end: group_end,
+                size_bytes: out.size(),
+                index_bytes: out.index_bytes(),
+            };
+            if count > 0 {
+                if !joins(group, input.extent()?, limits) {
+                    break;
+                }
+                report.bytes_written += out.put(&[])?;
+            }
+            self.rewrite_into(&mut out, &input.segment, rules, transactions, report)?;
+            count += 1;
+            group_end = input.end;
+        }
+        let written = out.finish()?;
+        if written.is_none() {
+            report.bytes_unchanged += inputs[0].segment.size();
+        }
+        Ok(Rewritten { count, written })
+    }
+
+    fn rewrite_into(
+        &self,
+        out: &mut Output<'_>,
+        segment: &Segment,
+        rules: &Rules<'_>,
+        transactions: &mut Transactions,
+        report: &mut CompactionReport,
+    ) -> Result<()> {
+        let mut made = Vec::new();
+        let mut packer = Packer::new(rules);
+        let mut written = 0;
+        let read = self.each_frame(segment, |frame, bytes| {
+            let new = match &frame.batch {
+                Some(header) => {
+                    let kept = retain(header, bytes, rules, transactions, report, &mut made)
+                        .map_err(|error| damaged(segment, frame, &error))?;
+                    match kept {
+                        Kept::AsItIs => out.copy(header, bytes)?,
+                        Kept::Anew => out.put(&made)?,
+                    }
+                }
+                None => {
+                    packer
+                        .push(frame.base_offset, bytes, report, &mut made)
+                        .map_err(|error| damaged(segment, frame, &error))?;
+                    out.put(&made)?
+                }
+            };
+            made.clear();
+            written += new;
+            (self.go_on)(new)?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        packer.finish(&mut made)?;
+        if !made.is_empty() {
+            written += out.put(&made)?;
+        }
+        report.bytes_read += read.bytes;
+        report.bytes_written += written;
+        Ok(())
+    }
+
+    /// Where a group's new segment is written.
+    pub(crate) fn cleaned_path(&self, base: i64) -> PathBuf {
+        self.dir.join(Swap::cleaned_name(base))
+    }
+
+    /// Shows every frame of a segment, whose checksum was verified.
+    fn each_frame(
+        &self,
+        segment: &Segment,
+        mut show: impl FnMut(&Frame, &[u8]) -> Result<ControlFlow<()>>,
+    ) -> Result<Read> {
+        // A handle of its own, so that reading ahead does not change how consumers' reads are treated.
+        let file = self
+            .disk
+            .open(segment.path(), OpenMode::Read)
+            .context("open", segment.path())?;
+        let size = segment.size();
+        file.advise(ExpectedUse::Sequential, 0, size);
+        let (format, base) = (segment.format(), segment.base_offset());
+        let mut walker = Walker::new(&*file, format, Depth::Checksum, 0, size, base);
+        let mut told = 0;
+        loop {
+            match walker.step().context("read", segment.path())? {
+                Step::Frame(frame) => {
+                    let bytes = walker.frame_bytes(&frame).context("read", segment.path())?;
+                    if show(&frame, bytes)?.is_break() {
+                        (self.go_on)(frame.end() - told)?;
+                        return Ok(Read {
+                            bytes: frame.end(),
+                            is_broken_off: true,
+                        });
+                    }
+                    if frame.end() - told >= STEP_BYTES {
+                        (self.go_on)(frame.end() - told)?;
+                        told = frame.end();
+                    }
+                }
+                Step::End if walker.position() == size => {
+                    (self.go_on)(size - told)?;
+                    return Ok(Read {
+                        bytes: size,
+                        is_broken_off: false,
+                    });
+                }
+                Step::End => {
+                    let reason = format!("zeros up to the end of the segment at {size}");
+                    return Err(segment.damaged(walker.position(), reason));
+                }
+                Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
+            }
+        }
+    }
+}
+
+/// How much of a segment was read.
+struct Read {
+    bytes: u64,
+    is_broken_off: bool,
+}
+
+fn damaged(segment: &Segment, frame: &Frame, error: &RecordError) -> StorageError {
+    segment.damaged(frame.position, error.to_string())
+}
+
+/// Puts a frame's keys into the map; false when one does not fit any more.
+fn note_keys(
+    map: &mut OffsetMap,
+    frame: &Frame,
+    bytes: &[u8],
+    first_dirty: i64,
+    transactions: &mut Transactions,
+) -> Result<bool, RecordError> {
+    let Some(header) = &frame.batch else {
+        let message = v1::decode(&Bytes::copy_from_slice(bytes))?;
+        return Ok(message
+            .key
+            .is_none_or(|key| map.put(&key, frame.base_offset)));
+    };
+    if header.is_control() {
+        let open = OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?;
+        transactions.control(header, control_kind(&open)?);
+        return Ok(true);
+    }
+    if transactions.records(header) || header.record_count == 0 {
+        return Ok(true);
+    }
+    let open = OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?;
+    for record in open.refs()? {
+        let record = record?;
+        if let Some(key) = record.key
+            && record.offset >= first_dirty
+            && !map.put(key, record.offset)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn control_kind(open: &OpenBatch<'_>) -> Result<Option<ControlType>, RecordError> {
+    match open.refs()?.next().transpose()? {
+        Some(record) => ControlType::from_key(record.key.unwrap_or_default()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What is kept of a batch.
+enum Kept {
+    /// All of it.
+    AsItIs,
+    /// What was made, perhaps nothing.
+    Anew,
+}
+
+/// Decides what stays of a batch, and makes it (in `made`) when that is not all of it.
+fn retain(
+    header: &BatchHeader,
+    bytes: &[u8],
+    rules: &Rules<'_>,
+    transactions: &mut Transactions,
+    report: &mut CompactionReport,
+    made: &mut Vec<u8>,
+) -> Result<Kept, RecordError> {
+    report.records_read += header.record_count.max(0) as u64;
+    let mut open = None;
+    let is_void = if header.is_control() {
+        let batch = OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?;
+        let kind = control_kind(&batch)?;
+        open = Some(batch);
+        transactions.control(header, kind)
+    } else {
+        transactions.records(header)
+    };
+    let verdict = rules.judge(header, is_void);
+    if verdict.drop_records || header.record_count == 0 {
+        return match (verdict.keep_empty, header.record_count) {
+            (false, _) => Ok(Kept::Anew),
+            (true, 0) => Ok(Kept::AsItIs),
+            (true, _) => write_empty(header, made).map(|()| Kept::Anew),
+        };
+    }
+    if !header.is_control() && rules.is_behind_map(header) {
+        report.records_kept += header.record_count.max(0) as u64;
+        return Ok(Kept::AsItIs);
+    }
+    let open = match open {
+        Some(open) => open,
+        None => OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?,
+    };
+    let selection = open.select(|record| rules.keeps(header, record))?;
+    report.records_kept += selection.kept.max(0) as u64;
+    if selection.kept == 0 {
+        return match verdict.keep_empty {
+            true => write_empty(header, made).map(|()| Kept::Anew),
+            false => Ok(Kept::Anew),
+        };
+    }
+    let horizon_ms = rules.new_horizon_ms(header, verdict, selection.has_tombstones);
+    if selection.all && horizon_ms.is_none() {
+        return Ok(Kept::AsItIs);
+    }
+    open.write(&selection, horizon_ms, made)?;
+    Ok(Kept::Anew)
+}
