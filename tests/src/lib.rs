@@ -5,6 +5,7 @@
 //! * [`server`]: start, kill, restart `dlog serve` on a data folder.
 //! * [`wire`]: one connection, one request at a time, and the bytes themselves.
 //! * [`produce`]: an idempotent producer that goes on through crashes, and reading a log back.
+//! * [`transactions`]: a transactional producer that does the same.
 //! * [`history`], a crate of its own: judges what clients recorded, and names each anomaly.
 //! * [`mount`]: a small file system that can be filled.
 //! * [`requests`]: one well-filled request of every API.
@@ -18,6 +19,7 @@ pub mod produce;
 pub mod requests;
 mod requests_of_transactions;
 pub mod server;
+pub mod transactions;
 pub mod wire;
 
 pub use dlog_history as history;

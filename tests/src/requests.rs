@@ -1,6 +1,8 @@
 //! One request of every API that the server answers, with every array filled, so that every length
 //! field of the protocol occurs in some version of some request.
 
+mod admin;
+
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -26,6 +28,7 @@ pub fn samples(topic: &str) -> Vec<(ApiKey, RequestKind)> {
     samples.extend(groups(topic));
     samples.extend(crate::requests_of_transactions::samples(topic));
     samples.extend(cluster(topic));
+    samples.extend(admin::admin(topic));
     samples
 }
 
@@ -505,6 +508,11 @@ pub fn newer(topic: &str) -> Vec<(ApiKey, i16, Vec<u8>)> {
     let log_dirs = [&[2][..], &text(topic), &[2, 0, 0, 0, 0, 0, 0]].concat();
     let delete_groups = [&[2][..], &text("no-such-group"), &[0]].concat();
     let bodies = [
+        (
+            ApiKey::WriteTxnMarkers,
+            2,
+            crate::requests_of_transactions::write_txn_markers_2(topic),
+        ),
         (
             ApiKey::TxnOffsetCommit,
             6,

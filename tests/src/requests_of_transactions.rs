@@ -23,6 +23,16 @@ pub(crate) fn samples(topic: &str) -> Vec<(ApiKey, RequestKind)> {
             DescribeTransactionsRequest::default().with_transactional_ids(vec![id(), id()]),
         ),
     ));
+    let marked = write_txn_markers_request::WritableTxnMarkerTopic::default()
+        .with_name(topic_name(topic))
+        .with_partition_indexes(vec![0]);
+    let marker = write_txn_markers_request::WritableTxnMarker::default()
+        .with_producer_id(ProducerId(987_654))
+        .with_topics(vec![marked]);
+    samples.push((
+        ApiKey::WriteTxnMarkers,
+        RequestKind::WriteTxnMarkers(WriteTxnMarkersRequest::default().with_markers(vec![marker])),
+    ));
     let listing = ListTransactionsRequest::default()
         .with_state_filters(vec![StrBytes::from_static_str("Ongoing")])
         .with_producer_id_filters(vec![ProducerId(1)]);
@@ -99,6 +109,18 @@ fn of_producers(topic: &str) -> Vec<(ApiKey, RequestKind)> {
             ),
         ),
     ]
+}
+
+/// The body of WriteTxnMarkers 2, with the version of the transaction.
+pub(crate) fn write_txn_markers_2(topic: &str) -> Vec<u8> {
+    [
+        &[2][..],
+        &987_654_i64.to_be_bytes(),
+        &[0, 0, 0, 2, topic.len() as u8 + 1],
+        topic.as_bytes(),
+        &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0],
+    ]
+    .concat()
 }
 
 /// The body of TxnOffsetCommit 6, which names topics by ids; this one does not exist.

@@ -92,6 +92,8 @@ impl ServerOptions {
 
     fn spawn(&self) -> Result<(Child, PathBuf)> {
         let mut command = Command::new(binary()?);
+        // The test's own: to the server it would be a setting that does not exist.
+        command.env_remove("DLOG_SEED");
         command.arg("serve").arg("--data-dir").arg(&self.data_dir);
         for (flag, value) in [("--kafka", "127.0.0.1:0"), ("--http", "127.0.0.1:0")] {
             if !self.args.iter().any(|arg| arg == flag) {

@@ -511,3 +511,78 @@ fn bench_counts_what_it_did() {
         "{text}"
     );
 }
+
+/// A group that only stores offsets, as a simple consumer has it.
+#[test]
+fn the_offsets_of_a_group() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, cli) = started(folder.path());
+    cli.run(&["topic", "create", "orders", "-p", "2"]).unwrap();
+    let lines = b"a\nb\nc\nd\n";
+    for partition in ["0", "1"] {
+        cli.run_with(&["produce", "orders", "-p", partition], lines)
+            .unwrap();
+    }
+    assert_eq!(cli.run(&["group", "list"]).unwrap(), "");
+
+    // Nothing happens without --execute.
+    let plan = [
+        "group",
+        "reset-offsets",
+        "readers",
+        "--topic",
+        "orders",
+        "--to-latest",
+    ];
+    let planned = cli.run(&plan).unwrap();
+    assert_eq!(planned, "orders-0  - -> 4\norders-1  - -> 4\n");
+    assert_eq!(cli.run(&["group", "list"]).unwrap(), "");
+    cli.run(&[&plan[..], &["--execute"]].concat()).unwrap();
+    assert_eq!(
+        cli.run(&["group", "list"]).unwrap(),
+        "readers  Empty  classic\n"
+    );
+
+    let reset = |to: &[&str]| {
+        let command = ["group", "reset-offsets", "readers", "--execute", "--json"];
+        let moved = cli.json(&[&command[..], to].concat()).unwrap();
+        moved
+            .iter()
+            .map(|one| one["new_offset"].as_i64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(reset(&["--all-topics", "--shift-by", "-3"]), [1, 1]);
+    assert_eq!(reset(&["--all-topics", "--shift-by", "100"]), [4, 4]);
+    assert_eq!(reset(&["--topic", "orders:1", "--to-offset", "2"]), [2]);
+    assert_eq!(reset(&["--all-topics", "--to-current"]), [4, 2]);
+    assert_eq!(
+        reset(&["--topic", "orders:0", "--by-duration", "86400000"]),
+        [0]
+    );
+    assert_eq!(reset(&["--topic", "orders:0", "--to-earliest"]), [0]);
+
+    let described = &cli
+        .json(&["group", "describe", "readers", "--json"])
+        .unwrap()[0];
+    assert_eq!(described["state"], "Empty");
+    assert_eq!(described["lag"], 6);
+    assert_eq!(
+        described["offsets"][1],
+        json!({
+            "topic": "orders", "partition": 1, "offset": 2, "end_offset": 4, "lag": 2,
+            "member_id": null,
+        })
+    );
+    let text = cli.run(&["group", "describe", "readers"]).unwrap();
+    assert!(text.contains("orders-0  offset 0  end 4  lag 4"), "{text}");
+
+    let forget = ["group", "delete-offsets", "readers", "--topic", "orders:0"];
+    cli.run(&forget).unwrap();
+    let described = &cli
+        .json(&["group", "describe", "readers", "--json"])
+        .unwrap()[0];
+    assert_eq!(described["offsets"].as_array().unwrap().len(), 1);
+    cli.run(&["group", "delete", "readers"]).unwrap();
+    let gone = cli.output(&["group", "describe", "readers"]).unwrap();
+    assert_eq!(gone.status.code(), Some(3));
+}

@@ -12,6 +12,7 @@ mod docs;
 mod eos;
 mod kafka;
 mod lint;
+mod share;
 mod steps;
 mod test;
 
@@ -45,6 +46,8 @@ enum Command {
     Dataset(dataset::DatasetOptions),
     /// Runs transactions of real clients while the server and the clients are killed, and judges the outcome.
     Eos(eos::EosOptions),
+    /// Runs the Java share consumer, and kills it and the server meanwhile (KIP-932).
+    Share(share::ShareOptions),
     /// Runs a real Kafka in the foreground.
     Kafka(kafka::KafkaOptions),
     /// Checks licences, banned and duplicate crates and their sources against deny.toml.
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => steps.step("bench", |root| bench::run(root, &options)),
         Command::Dataset(options) => dataset::run(&mut steps, &options),
         Command::Eos(options) => eos::run(&mut steps, &options),
+        Command::Share(options) => share::run(&mut steps, &options),
         Command::Kafka(options) => steps.step("kafka", |root| kafka::run(root, &options)),
         Command::Deny => deny::run(&mut steps),
         Command::Ci => {

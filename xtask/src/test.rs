@@ -9,6 +9,7 @@ use clap::Args;
 use crate::compat::{self, Against, CompatOptions};
 use crate::dataset::{self, DatasetOptions};
 use crate::eos::{self, EosOptions};
+use crate::share::{self, ShareOptions};
 use crate::steps::{Steps, cargo};
 
 /// Options of `cargo xtask test`.
@@ -50,6 +51,10 @@ pub fn run(steps: &mut Steps, options: &TestOptions) {
     );
     let quick = EosOptions::quick(built_program(steps), options.all);
     eos::run(steps, &quick);
+    share::run(
+        steps,
+        &ShareOptions::quick(built_program(steps), options.all),
+    );
 }
 
 /// The program that the first step built; building it again with optimisation would take longer than

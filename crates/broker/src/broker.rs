@@ -84,6 +84,7 @@ impl Broker {
             // Groups first: transactions end in their partitions too.
             warming.groups.warm_up(&warming).await;
             warming.transactions.warm_up(&warming).await;
+            crate::share::warm_up(&warming).await;
         });
         let upkeep = Mutex::new(Some(upkeep));
         Ok(Self {
@@ -297,6 +298,8 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
     env.flusher.observe(Arc::new(FlushMetrics(metrics.clone())));
     let metadata = LocalMetadataLog::open(&env, &dir)?;
     let (work, folders) = mpsc::channel();
+    let max_share_sessions = statics.get("group.share.max.share.sessions");
+    let max_share_sessions = max_share_sessions.and_then(|most| most.parse().ok());
     let state = Arc::new(BrokerState {
         statics,
         identity,
@@ -309,8 +312,11 @@ fn open(config: BrokerConfig, endpoints: Vec<Endpoint>) -> Result<Opened> {
         ),
         producer_ids: ProducerIds::default(),
         groups: crate::groups::Groups::default(),
+        share: crate::share::ShareGroups::new(max_share_sessions),
+        share_states: crate::share::store::ShareStates::default(),
         compaction: Compaction::default(),
         guard: DiskGuard::default(),
+        loggers: std::sync::OnceLock::new(),
         transactions: crate::transactions::Transactions::default(),
         metrics,
         connections: Arc::default(),

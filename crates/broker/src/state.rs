@@ -1,6 +1,6 @@
 //! What all connections share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dlog_metadata::configs::group::GroupConfig;
 use dlog_metadata::configs::{self, StaticConfigs};
@@ -12,6 +12,7 @@ use crate::api::fetch::FetchSessions;
 use crate::config::BrokerConfig;
 use crate::guard::DiskGuard;
 use crate::identity::Identity;
+use crate::loggers::Loggers;
 use crate::metrics::Metrics;
 use crate::net::listener::ConnectionCounts;
 use crate::partitions::{Partitions, UpkeepWork};
@@ -37,10 +38,16 @@ pub struct BrokerState {
     pub producer_ids: ProducerIds,
     /// Consumer groups.
     pub groups: crate::groups::Groups,
+    /// Share groups: who fetches what.
+    pub share: crate::share::ShareGroups,
+    /// Share groups: what lasts.
+    pub share_states: crate::share::store::ShareStates,
     /// What the threads that compact share.
     pub compaction: crate::compaction::Compaction,
     /// Stands between producers and the last of the disk.
     pub guard: DiskGuard,
+    /// The loggers of the process, once somebody gave them.
+    pub loggers: OnceLock<Arc<dyn Loggers>>,
     /// Transactions.
     pub transactions: crate::transactions::Transactions,
     /// Counters.

@@ -6,6 +6,7 @@ mod common;
 
 use common::{Client, start, topic_name};
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -14,8 +15,8 @@ use kafka_protocol::messages::offset_fetch_request::{
 };
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse,
-    CreatePartitionsRequest, DeleteGroupsRequest, DescribeGroupsRequest, GroupId,
-    ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, create_partitions_request,
+    CreatePartitionsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest,
+    GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, create_partitions_request,
 };
 use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::{ResponseError, messages::TopicName};
@@ -325,4 +326,25 @@ async fn expressions_find_topics_as_they_come() {
     let mut expected = vec![(one, vec![0]), (two, vec![0])];
     expected.sort();
     assert_eq!(has, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_topic_leaves_no_offsets_behind() {
+    let server = start().await;
+    let mut client = server.client().await;
+    client.topic("t").await;
+    assert_eq!(commit(&mut client, 9, "", -1, 5).await, 0);
+    assert_eq!(fetch(&mut client, None, -1).await, (0, 5));
+    let topic = DeleteTopicState::default().with_name(Some(topic_name("t")));
+    let request = DeleteTopicsRequest::default().with_topics(vec![topic]);
+    let deleted = client.call(6, &request).await;
+    assert_eq!(deleted.responses[0].error_code, 0);
+    client.topic("t").await;
+    let begun = std::time::Instant::now();
+    while fetch(&mut client, None, -1).await != (0, -1) {
+        assert!(
+            begun.elapsed() < common::PATIENCE,
+            "the old offset is still there"
+        );
+    }
 }

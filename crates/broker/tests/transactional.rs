@@ -631,6 +631,27 @@ async fn a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_topic_does_not_hold_up_the_end() {
+    use kafka_protocol::messages::DeleteTopicsRequest;
+    let mut asked = Asked::new().await;
+    let (kept, gone, id) = (unique("kept"), unique("gone"), unique("id"));
+    asked.topic(&kept).await;
+    asked.topic(&gone).await;
+    let me = asked.init(5, &id).await;
+    for topic in [&kept, &gone] {
+        assert_eq!(asked.produce(12, Some(&id), me, 0, topic).await, 0);
+    }
+    let delete = DeleteTopicsRequest::default()
+        .with_topic_names(vec![topic_name(&gone)])
+        .with_timeout_ms(10_000);
+    let deleted = asked.client.call(5, &delete).await;
+    assert_eq!(deleted.responses[0].error_code, 0);
+    assert_eq!(asked.end(5, &id, me, true).await.0, 0);
+    asked.until_state(&id, "CompleteCommit").await;
+    assert_eq!(asked.describe(&id).await.3, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restart_goes_on_with_transactions_as_they_were() {
     let server = start().await;
     let client = server.client().await;

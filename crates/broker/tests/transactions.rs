@@ -20,6 +20,7 @@ use common::{Client, Server, builder, fetch_request, records, start, topic_name}
 use uuid::Uuid;
 
 const INVALID_PRODUCER_EPOCH: i16 = 47;
+const INVALID_TXN_STATE: i16 = 48;
 const TRANSACTION_COORDINATOR_FENCED: i16 = 52;
 const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
 
@@ -36,6 +37,11 @@ fn append(server: &Server, producer: (i64, i16), sequence: i32, values: &[&str])
     let log = partition.log().unwrap();
     log.append_batches(batch.build().unwrap(), mode).unwrap();
     log.flush().unwrap();
+}
+
+fn log_end(server: &Server) -> i64 {
+    let partition = server.broker.state().partitions.partition("t", 0).unwrap();
+    partition.log().unwrap().log_end_offset()
 }
 
 fn marker(producer: (i64, i16), committed: bool, coordinator_epoch: i32) -> WritableTxnMarker {
@@ -224,6 +230,20 @@ async fn markers_are_refused_and_producers_described() {
         end(&mut client, elsewhere).await,
         UNKNOWN_TOPIC_OR_PARTITION
     );
+
+    let code = end(&mut client, marker((-1, 3), true, 5)).await;
+    assert_eq!(code, INVALID_TXN_STATE);
+    let mut twice = marker((7, 3), true, 5);
+    twice.topics[0].partition_indexes = vec![0, 0, 9, 0];
+    let end_before = log_end(&server);
+    let request = WriteTxnMarkersRequest::default().with_markers(vec![twice]);
+    let answer = client.call(1, &request).await;
+    let answered = answer.markers[0].topics[0].partitions.iter();
+    let answered: Vec<_> = answered
+        .map(|p| (p.partition_index, p.error_code))
+        .collect();
+    assert_eq!(answered, [(0, 0), (9, UNKNOWN_TOPIC_OR_PARTITION)]);
+    assert_eq!(log_end(&server), end_before + 1);
 
     append(&server, (9, 0), 0, &["b"]);
     assert_eq!(

@@ -43,6 +43,8 @@ enum Command {
     Consume(Box<commands::consume::ConsumeArgs>),
     /// Create, list, describe, alter and delete topics.
     Topic(commands::topic::TopicArgs),
+    /// List, describe and delete groups, and move their offsets.
+    Group(commands::group::GroupArgs),
     /// List, describe and abort transactions.
     Transaction(commands::transaction::TransactionArgs),
     /// Measure a broker: throughput and latency.
@@ -104,6 +106,7 @@ fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {
         Some(Command::Produce(arguments)) => return commands::produce::run(*arguments),
         Some(Command::Consume(arguments)) => return commands::consume::run(*arguments),
         Some(Command::Topic(arguments)) => return commands::topic::run(arguments),
+        Some(Command::Group(arguments)) => return commands::group::run(arguments),
         Some(Command::Transaction(arguments)) => return commands::transaction::run(arguments),
         Some(Command::Bench(arguments)) => return commands::bench::run(arguments),
         Some(Command::Log(arguments)) => return commands::log::run(&arguments),

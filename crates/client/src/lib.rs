@@ -11,6 +11,7 @@ mod connection;
 mod consumer;
 mod coordinator;
 mod error;
+mod groups;
 pub mod partitioner;
 mod producer;
 mod shape;
@@ -22,5 +23,8 @@ pub use connection::{Connection, MAX_ANSWER_BYTES, Prepared};
 pub use consumer::{Consumer, ConsumerConfig, Fetched, Position};
 pub use coordinator::CoordinatorKind;
 pub use error::{ClientError, Result};
+pub use groups::{
+    CommittedOffset, CommittedOffsets, GroupInfo, GroupMember, ListedGroup, Partitions,
+};
 pub use producer::{Delivered, Outgoing, Producer, ProducerConfig};
 pub use transactions::{ActiveProducer, ListedTransaction, TransactionFilter, TransactionInfo};

@@ -126,6 +126,12 @@ pub trait StateMachine: Send + 'static {
     /// Acts on what time has brought.
     fn tick(&mut self, now_ms: i64, out: &mut Vec<Self::Effect>);
 
+    /// The records of a write were put into the log from `first_offset` on; its end is reported
+    /// later.
+    fn appended(&mut self, write: WriteId, first_offset: i64) {
+        let _ = (write, first_offset);
+    }
+
     /// A write has ended.
     fn persisted(
         &mut self,

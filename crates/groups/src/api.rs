@@ -11,6 +11,7 @@ use crate::consumer::ConsumerBeat;
 use crate::error::{GroupError, PersistError};
 use crate::group::GroupState;
 use crate::modern::Refused;
+use crate::share::ShareBeat;
 
 /// What the shell has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +68,10 @@ pub enum Reply {
     EndTransaction(Result<(), PersistError>),
     /// To [`ConsumerHeartbeat`].
     ConsumerHeartbeat(Result<ConsumerBeat, Refused>),
+    /// To [`crate::ShareHeartbeat`].
+    ShareHeartbeat(Result<ShareBeat, Refused>),
+    /// To a [`crate::ShareStateChange`]; the group's epoch.
+    ShareState(Result<i32, GroupError>),
 }
 
 /// One protocol (for consumers: assignor) that a member offers.
@@ -334,6 +339,8 @@ pub enum GroupType {
     Classic,
     /// ConsumerGroupHeartbeat (KIP-848).
     Consumer,
+    /// ShareGroupHeartbeat (KIP-932).
+    Share,
 }
 
 impl GroupType {
@@ -342,6 +349,7 @@ impl GroupType {
         match self {
             Self::Classic => "classic",
             Self::Consumer => "consumer",
+            Self::Share => "share",
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct GroupConfig {
     pub max_groups: usize,
     /// Groups of the new protocol.
     pub consumer: ConsumerConfig,
+    /// Share groups.
+    pub share: ShareConfig,
 }
 
 /// Settings of consumer groups of the new protocol (KIP-848).
@@ -77,6 +79,30 @@ pub struct ConsumerSettings {
     pub assignment_interval_ms: i32,
 }
 
+/// Settings of share groups (KIP-932).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareConfig {
+    /// `group.share.max.size`: members of one group.
+    pub max_size: usize,
+    /// What holds for a group that has no settings of its own.
+    pub defaults: ShareSettings,
+    /// `group.share.initialize.retry.interval.ms`: whoever was asked to set up the state of
+    /// share-partitions is asked again after this time.
+    pub initialize_retry_interval_ms: i64,
+}
+
+/// Settings that each share group may have of its own (KIP-932, the GROUP resource).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShareSettings {
+    /// `share.session.timeout.ms`: a member that is silent for this long is gone.
+    pub session_timeout_ms: i32,
+    /// `share.heartbeat.interval.ms`: how often members are told to send heartbeats.
+    pub heartbeat_interval_ms: i32,
+    /// `share.assignment.interval.ms`: least time between two target assignments of a large group
+    /// (KIP-1263).
+    pub assignment_interval_ms: i32,
+}
+
 /// Which way a group may go between the classic and the new protocol while it has members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MigrationPolicy {
@@ -111,6 +137,20 @@ impl MigrationPolicy {
 
     pub(crate) fn downgrades(self) -> bool {
         matches!(self, Self::Bidirectional | Self::Downgrade)
+    }
+}
+
+impl Default for ShareConfig {
+    fn default() -> Self {
+        Self {
+            max_size: 200,
+            defaults: ShareSettings {
+                session_timeout_ms: 45_000,
+                heartbeat_interval_ms: 5_000,
+                assignment_interval_ms: 1_000,
+            },
+            initialize_retry_interval_ms: 30_000,
+        }
     }
 }
 
@@ -151,6 +191,7 @@ impl Default for GroupConfig {
             max_protocols: 100,
             max_groups: 1_000_000,
             consumer: ConsumerConfig::default(),
+            share: ShareConfig::default(),
         }
     }
 }

@@ -67,11 +67,14 @@ mod error;
 mod group;
 mod modern;
 mod offsets;
+mod share;
 mod step;
 mod transactional;
 
 pub use api::*;
-pub use config::{ConsumerConfig, ConsumerSettings, GroupConfig, MigrationPolicy};
+pub use config::{
+    ConsumerConfig, ConsumerSettings, GroupConfig, MigrationPolicy, ShareConfig, ShareSettings,
+};
 pub use consumer::{
     ConsumerBeat, ConsumerDescription, ConsumerHeartbeat, ConsumerMemberDescription, JOIN_EPOCH,
     LEAVE_EPOCH, NamedTopic, STATIC_LEAVE_EPOCH,
@@ -81,3 +84,7 @@ pub use dlog_coordination::partition_for_name as partition_for_group;
 pub use error::{CodecError, GroupError, PersistError};
 pub use group::GroupState;
 pub use modern::{Assignment, Assignor, Part, Refused, TopicCatalog, TopicInfo};
+pub use share::{
+    ShareBeat, ShareDescription, ShareHeartbeat, ShareMemberDescription, ShareStateChange,
+    ToInitialize,
+};

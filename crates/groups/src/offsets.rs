@@ -73,6 +73,13 @@ impl Offsets {
         self.topics.get(topic)?.get(&partition)
     }
 
+    pub(crate) fn partitions_of(&self, topic: &str) -> impl Iterator<Item = i32> {
+        self.topics
+            .get(topic)
+            .into_iter()
+            .flat_map(|of| of.keys().copied())
+    }
+
     pub(crate) fn topics(
         &self,
     ) -> impl Iterator<Item = (&Arc<str>, &BTreeMap<i32, CommittedOffset>)> {

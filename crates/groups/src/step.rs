@@ -1,7 +1,7 @@
 //! What a group may touch while it takes a step: the settings, the time, the effects it produces
 //! and the writes it is waiting for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -300,6 +300,21 @@ impl Writes {
             }
             _ => false,
         })
+    }
+
+    /// Groups and partitions of `topic` that an open write commits or deletes.
+    pub(crate) fn open_of_topic(&self, topic: &str) -> BTreeSet<(Arc<str>, i32)> {
+        let mut found = BTreeSet::new();
+        for write in self.open.values() {
+            let (Purpose::Offsets { changes, .. } | Purpose::TransactionalOffsets { changes, .. }) =
+                &write.purpose
+            else {
+                continue;
+            };
+            let of_topic = changes.iter().filter(|change| *change.topic == *topic);
+            found.extend(of_topic.map(|change| (write.group.clone(), change.partition)));
+        }
+        found
     }
 
     /// Partitions of `group` that an open write commits or deletes.

@@ -186,6 +186,23 @@ fn loaded_members_live_on_and_a_group_above_the_limit_rebalances() {
 }
 
 #[test]
+fn a_deleted_topic_is_forgotten_with_what_is_on_its_way() {
+    let mut shell = Shell::new(config());
+    assert_eq!(shell.commit(&commit_to("gone", "", -1, 5)), None);
+    assert_eq!(shell.commit(&commit_to("kept", "", -1, 6)), None);
+    shell.auto_persist = false;
+    let open = shell.send_commit(&commit_to("gone", "", -1, 7));
+    shell.step(|coordinator, now_ms, out| coordinator.forget_topic(now_ms, "gone", out));
+    while let Some((&write, _)) = shell.open_writes.first_key_value() {
+        shell.persist(write, Ok(()));
+    }
+    assert_eq!(shell.commit_reply(open), None);
+    assert_eq!((shell.offset("gone", 0), shell.offset("kept", 0)), (-1, 6));
+    let again = Shell::on_log(config(), shell.log(), shell.now_ms);
+    assert_eq!((again.offset("gone", 0), again.offset("kept", 0)), (-1, 6));
+}
+
+#[test]
 fn records_of_other_kinds_and_damaged_ones_do_not_stop_loading() {
     let mut coordinator = GroupCoordinator::new(config());
     assert_eq!(

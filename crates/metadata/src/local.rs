@@ -80,6 +80,11 @@ impl LocalMetadataLog {
         })
     }
 
+    /// Offset behind the last change.
+    pub fn end_offset(&self) -> i64 {
+        self.log.log_end_offset()
+    }
+
     /// The newest published image.
     pub fn image(&self) -> Arc<MetadataImage> {
         self.image.load_full()

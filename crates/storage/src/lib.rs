@@ -49,8 +49,8 @@ pub use error::{Result, StorageError};
 pub use flush::{FlushObserver, Flusher};
 pub use index::AbortedTransaction;
 pub use log::{
-    Acknowledged, AppendMode, Appended, Clock, Committed, Cut, Listener, Log, LogCore, LogEnv,
-    LogEvent, LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport, SliceBytes,
-    TimestampOffset, lock_dir,
+    Acknowledged, AppendMode, Appended, BatchSpan, Clock, Committed, Cut, Listener, Log, LogCore,
+    LogEnv, LogEvent, LogSlice, NewRecord, ReadLimit, Records, RecoveryReport, RetentionReport,
+    SliceBytes, TimestampOffset, lock_dir,
 };
 pub use producer_state::{EndMarker, OpenTransaction, ProducerSummary, VerificationGuard};

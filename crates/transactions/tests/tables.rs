@@ -320,11 +320,14 @@ fn markers_are_tried_again_until_all_are_written() {
         (markers.producer, markers.coordinator_epoch),
         (producer(7, 5), 7)
     );
-    for _ in 0..3 {
+    // Twice as long each time, and not beyond the bound.
+    for wait_ms in [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000] {
         shell.mark(id, MarkerOutcome::Retry);
         assert!(shell.open_markers.is_empty(), "not at once");
-        shell.pass(100);
-        assert_eq!(shell.open_markers.len(), 1);
+        shell.pass(wait_ms - 1);
+        assert!(shell.open_markers.is_empty(), "not before {wait_ms} ms");
+        shell.pass(1);
+        assert_eq!(shell.open_markers.len(), 1, "after {wait_ms} ms");
     }
     shell.mark(id, MarkerOutcome::Done);
     let write = *shell.open_writes.first_key_value().unwrap().0;

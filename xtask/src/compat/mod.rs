@@ -9,6 +9,7 @@ pub mod clients;
 mod report;
 mod target;
 mod tools;
+mod tools_admin;
 mod tools_more;
 
 use std::path::Path;

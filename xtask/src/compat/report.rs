@@ -13,7 +13,7 @@ const BEGIN: &str = "<!-- compat:begin -->";
 const END: &str = "<!-- compat:end -->";
 
 /// The steps in the order of the table, and what they mean.
-const STEPS: [(&str, &str); 66] = [
+const STEPS: [(&str, &str); 75] = [
     ("api-versions", "broker API versions"),
     ("create-topic", "create a topic with configs"),
     ("list-topics", "list topics"),
@@ -91,6 +91,18 @@ const STEPS: [(&str, &str); 66] = [
     ("reset-earliest", "out of range, reset to earliest"),
     ("reset-latest", "out of range, reset to latest"),
     ("reset-none", "out of range, no reset"),
+    (
+        "configs-entities",
+        "kafka-configs: groups, client metrics, brokers",
+    ),
+    ("configs-loggers", "kafka-configs: levels of loggers"),
+    ("acls", "kafka-acls: no access control, and said so"),
+    ("features", "kafka-features"),
+    ("quorum", "kafka-metadata-quorum"),
+    ("cluster-tool", "kafka-cluster"),
+    ("elect-leaders", "kafka-leader-election"),
+    ("reassign", "kafka-reassign-partitions"),
+    ("topic-filters", "kafka-topics, kafka-get-offsets: filters"),
     ("perf-test", "performance tools"),
     ("dump-log", "kafka-dump-log on the data"),
     ("read-by-java-4", "its records read by Java"),

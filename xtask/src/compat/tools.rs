@@ -47,6 +47,7 @@ pub fn run(
     tools.transactions();
     tools.step("streams-reset", Tools::streams_reset);
     tools.share_groups();
+    tools.rest_of_admin();
     tools.step("perf-test", Tools::perf_test);
     tools.step("delete-records", Tools::delete_records);
     tools.errors();
@@ -81,7 +82,7 @@ pub(super) struct Tools<'a> {
     topic: String,
     pub(super) data: String,
     pub(super) group: String,
-    scratch: PathBuf,
+    pub(super) scratch: PathBuf,
     steps: Vec<StepResult>,
 }
 
@@ -132,6 +133,14 @@ impl<'a> Tools<'a> {
             ("delete-records", _) => "org.apache.kafka.tools.DeleteRecordsCommand",
             ("dump-log", true) => "kafka.tools.DumpLogSegments",
             ("dump-log", false) => "org.apache.kafka.tools.DumpLogSegments",
+            ("acls", _) => "org.apache.kafka.tools.AclCommand",
+            ("cluster", _) => "org.apache.kafka.tools.ClusterTool",
+            ("features", _) => "org.apache.kafka.tools.FeatureCommand",
+            ("leader-election", _) => "org.apache.kafka.tools.LeaderElectionCommand",
+            ("metadata-quorum", _) => "org.apache.kafka.tools.MetadataQuorumCommand",
+            ("reassign-partitions", _) => {
+                "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"
+            }
             ("get-offsets", _) => "org.apache.kafka.tools.GetOffsetShell",
             ("groups", _) => "org.apache.kafka.tools.GroupsCommand",
             ("log-dirs", _) => "org.apache.kafka.tools.LogDirsCommand",
@@ -145,7 +154,7 @@ impl<'a> Tools<'a> {
     }
 
     /// Runs a tool to its end; its output, or an error with it.
-    fn call(&self, script: &str, arguments: &[&str], stdin: &str) -> Result<String> {
+    pub(super) fn call(&self, script: &str, arguments: &[&str], stdin: &str) -> Result<String> {
         let log = self.scratch.join("output");
         let file = File::create(&log)?;
         // The tools live for a second: the optimising compiler would only slow them.

@@ -4,6 +4,7 @@
 //! having been asked to has crashed, and that is written down after its end.*
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -223,6 +224,8 @@ impl<'a> Clients<'a> {
         place: usize,
         mut meanwhile: impl FnMut() -> Result<()>,
     ) -> Result<()> {
+        // One that has not taken its id yet would take it from the next instance when it goes on.
+        self.wait_for_commit(place, &mut meanwhile)?;
         signal(&self.clients[place].running.child, Signal::STOP)?;
         let mut zombie = self.next_instance(place)?;
         let woken = self.wait_for_commit(place, &mut meanwhile);
@@ -254,7 +257,7 @@ impl<'a> Clients<'a> {
         place: usize,
         meanwhile: &mut impl FnMut() -> Result<()>,
     ) -> Result<()> {
-        until("the next instance to commit", || {
+        until("an instance to commit", || {
             meanwhile()?;
             self.attend()?;
             Ok(self.has_committed(place)?.then_some(()))
@@ -286,9 +289,11 @@ impl<'a> Clients<'a> {
         for mut client in self.clients.drain(..) {
             let name = format!("process {} ({:?})", client.running.process, client.role);
             let status = ended(&mut client.running.child, &name)?;
-            // A virtual machine that ends by a signal says so, in order as it is; an error may still come last.
+            // A virtual machine that ends by a signal says so, in order as it is; one that has hardly begun just
+            // ends by it; and an error may still come last.
+            let asked = status.signal() == Some(Signal::TERM.as_raw());
             let code = status.code();
-            if matches!(code, Some(FENCED | BROKEN)) {
+            if asked || matches!(code, Some(FENCED | BROKEN)) {
                 self.crashes.push(crash(now(), client.running.process));
             } else {
                 ensure!(

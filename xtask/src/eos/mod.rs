@@ -75,7 +75,7 @@ impl EosOptions {
             client_kills: 3,
             zombies: 1,
             against: Against::Dlog,
-            protocol: Some("classic".to_owned()),
+            protocol: None,
             dlog: Some(program),
             all,
         }

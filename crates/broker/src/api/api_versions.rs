@@ -13,11 +13,16 @@ use crate::protocol::newer::{self, Believed};
 use crate::protocol::{ProtocolError, RawRequest, encode_reply, served};
 
 /// One feature: name, lowest and highest level supported, level that is on.
-struct Feature {
+pub(super) struct Feature {
     name: &'static str,
-    min: i16,
-    max: i16,
-    level: i16,
+    pub(super) min: i16,
+    pub(super) max: i16,
+    pub(super) level: i16,
+}
+
+/// The feature with this name.
+pub(super) fn feature(name: &str) -> Option<&'static Feature> {
+    FEATURES.iter().find(|feature| feature.name == name)
 }
 
 /// Features in the sense of KIP-584. Clients read `transaction.version` to choose their transaction
@@ -31,6 +36,12 @@ static FEATURES: &[Feature] = &[
     },
     Feature {
         name: "group.version",
+        min: 0,
+        max: 1,
+        level: 1,
+    },
+    Feature {
+        name: "share.version",
         min: 0,
         max: 1,
         level: 1,

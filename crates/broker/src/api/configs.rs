@@ -2,17 +2,22 @@
 //! is meant.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use dlog_metadata::ConfigResource;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
+use crate::loggers::Loggers;
+use crate::state::BrokerState;
 use crate::topics::TopicError;
 
 /// Kafka's `ConfigResource.Type`.
 pub const TOPIC: i8 = 2;
 /// Kafka's `ConfigResource.Type`.
 pub const BROKER: i8 = 4;
+/// Kafka's `ConfigResource.Type`.
+pub const BROKER_LOGGER: i8 = 8;
 /// Kafka's `ConfigResource.Type`.
 pub const CLIENT_METRICS: i8 = 16;
 /// Kafka's `ConfigResource.Type`.
@@ -54,6 +59,23 @@ pub fn resource(kind: i8, name: &str) -> Result<ConfigResource, TopicError> {
             ResponseError::InvalidRequest,
             format!("Unexpected resource type {other}"),
         )),
+    }
+}
+
+/// The loggers that a request names by the id of this node.
+///
+/// # Errors
+/// `INVALID_REQUEST` for another name.
+pub fn loggers(state: &BrokerState, name: &str) -> Result<Option<Arc<dyn Loggers>>, TopicError> {
+    let own = state.node_id();
+    let refuse = |message| Err(TopicError::new(ResponseError::InvalidRequest, message));
+    match name.parse::<i32>() {
+        _ if name.is_empty() => refuse("Broker id must not be empty".to_owned()),
+        Ok(node) if node == own => Ok(state.loggers.get().cloned()),
+        Ok(node) => refuse(format!(
+            "Unexpected broker id, expected {own} but received {node}"
+        )),
+        Err(_) => refuse(format!("Broker id must be an integer, but it is: {name}")),
     }
 }
 

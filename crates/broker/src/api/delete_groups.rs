@@ -50,6 +50,7 @@ async fn answer(ctx: &Context, request: DeleteGroupsRequest) -> DeleteGroupsResp
 
 async fn delete(ctx: &Context, group_id: &str) -> Result<(), GroupError> {
     let shard = crate::groups::shard_of(&ctx.state, group_id).await?;
+    crate::share::setup::delete_all(&ctx.state, &shard, group_id).await?;
     let asked = shard.ask(&ctx.state, |groups, now_ms, token, effects| {
         groups.delete_group(now_ms, group_id, token, effects);
     });

@@ -21,7 +21,7 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
             .map(|name| DeleteTopicState::default().with_name(Some(name)))
             .collect()
     };
-    let responses = ctx
+    let responses: Vec<DeletableTopicResult> = ctx
         .blocking(move |state| {
             // A topic that is named and meant by its id too is the same one.
             let image = state.image();
@@ -37,6 +37,13 @@ pub async fn handle(ctx: &Context, request: DeleteTopicsRequest) -> DeleteTopics
                 .collect()
         })
         .await;
+    let deleted = responses.iter().filter(|answer| answer.error_code == 0);
+    let mut names = Vec::new();
+    for topic in deleted {
+        ctx.state.share.forget_topic(&ctx.state, topic.topic_id);
+        names.extend(topic.name.as_ref().map(|name| name.to_string()));
+    }
+    crate::groups::forget_topics(&ctx.state, names);
     DeleteTopicsResponse::default().with_responses(responses)
 }
 

@@ -4,7 +4,7 @@ use dlog_metadata::configs::broker::BROKER_CONFIGS;
 use dlog_metadata::configs::client_metrics::CLIENT_METRICS_CONFIGS;
 use dlog_metadata::configs::group::GROUP_CONFIGS;
 use dlog_metadata::configs::topic::TOPIC_CONFIGS;
-use dlog_metadata::configs::{self, ConfigDef, ConfigSource, Resolved, Update};
+use dlog_metadata::configs::{self, ConfigDef, ConfigKind, ConfigSource, Resolved, Update};
 use dlog_metadata::{ConfigResource, MetadataImage};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -14,7 +14,7 @@ use kafka_protocol::messages::describe_configs_response::{
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 
-use super::configs::{CLIENT_METRICS, GROUP, resource};
+use super::configs::{BROKER_LOGGER, CLIENT_METRICS, GROUP, loggers, resource};
 use super::{Context, named_once, text};
 use crate::topics::TopicError;
 
@@ -39,6 +39,15 @@ fn describe(
     let answer = DescribeConfigsResult::default()
         .with_resource_type(asked.resource_type)
         .with_resource_name(asked.resource_name.clone());
+    if asked.resource_type == BROKER_LOGGER {
+        return match loggers(&ctx.state, &asked.resource_name) {
+            Ok(known) => {
+                let levels = known.map(|known| known.levels()).unwrap_or_default();
+                answer.with_configs(levels.into_iter().map(shown_logger).collect())
+            }
+            Err(error) => refused(answer, &error),
+        };
+    }
     match resolve(ctx, image, asked) {
         Ok(resolved) => {
             let wanted = |name: &str| match &asked.configuration_keys {
@@ -52,10 +61,25 @@ fn describe(
                 .map(|r| shown(request, r));
             answer.with_configs(shown.collect())
         }
-        Err(error) => answer
-            .with_error_code(error.code.code())
-            .with_error_message(Some(text(&error.message))),
+        Err(error) => refused(answer, &error),
     }
+}
+
+fn refused(answer: DescribeConfigsResult, error: &TopicError) -> DescribeConfigsResult {
+    answer
+        .with_error_code(error.code.code())
+        .with_error_message(Some(text(&error.message)))
+}
+
+/// Kafka's source of the levels of loggers.
+const DYNAMIC_BROKER_LOGGER: i8 = 6;
+
+fn shown_logger((name, level): (String, String)) -> DescribeConfigsResourceResult {
+    DescribeConfigsResourceResult::default()
+        .with_name(text(name))
+        .with_value(Some(text(level)))
+        .with_config_source(DYNAMIC_BROKER_LOGGER)
+        .with_config_type(ConfigKind::String as i8)
 }
 
 fn resolve(

@@ -6,9 +6,15 @@ use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 use kafka_protocol::protocol::StrBytes;
 
 use super::Context;
+use crate::identity::parse_kafka_uuid;
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+/// The keeper of a share-partition's state (KIP-932).
+const SHARE: i8 = 2;
+
+/// Share-partitions are found from this version on.
+const SHARE_PARTITIONS: i16 = 6;
 
 /// Versions from this one on ask for several coordinators at once (KIP-699).
 const BATCHED: i16 = 4;
@@ -41,7 +47,12 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
             .with_error_message(Some(StrBytes::from_static_str(message)))
     };
     match key_type {
-        GROUP | TRANSACTION => {
+        SHARE if ctx.version < SHARE_PARTITIONS || !names_share_partition(&key) => refuse(
+            key,
+            ResponseError::InvalidRequest,
+            "This is not the key of a share-partition.",
+        ),
+        GROUP | TRANSACTION | SHARE => {
             let endpoint = &ctx.connection.endpoint;
             Coordinator::default()
                 .with_key(key)
@@ -56,4 +67,13 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
             "There is no coordinator of this type.",
         ),
     }
+}
+
+/// Whether a key is `group:topic id:partition`.
+fn names_share_partition(key: &str) -> bool {
+    let mut words = key.rsplitn(3, ':');
+    let partition = words.next().and_then(|word| word.parse::<i32>().ok());
+    let topic = words.next().and_then(parse_kafka_uuid);
+    let group = words.next().filter(|group| !group.is_empty());
+    partition.is_some_and(|partition| partition >= 0) && topic.is_some() && group.is_some()
 }

@@ -11,8 +11,9 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 
-use super::configs::{change_each, check_named_once, null_value, resource};
+use super::configs::{BROKER_LOGGER, change_each, check_named_once, loggers, null_value, resource};
 use super::{Context, text};
+use crate::loggers::{LEVELS, ROOT};
 use crate::state::BrokerState;
 use crate::topics::TopicError;
 
@@ -64,8 +65,11 @@ fn alter(
     asked: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), TopicError> {
-    let resource = resource(asked.resource_type, &asked.resource_name)?;
     check_named_once(asked.configs.iter().map(|config| &*config.name))?;
+    if asked.resource_type == BROKER_LOGGER {
+        return alter_loggers(state, asked, validate_only);
+    }
+    let resource = resource(asked.resource_type, &asked.resource_name)?;
     let image = state.image();
     let mut changes = Vec::with_capacity(asked.configs.len());
     for config in &asked.configs {
@@ -75,6 +79,62 @@ fn alter(
         ));
     }
     state.change_configs(&resource, &changes, validate_only)
+}
+
+/// Changes levels of loggers: all of them, or none.
+fn alter_loggers(
+    state: &BrokerState,
+    asked: &AlterConfigsResource,
+    validate_only: bool,
+) -> Result<(), TopicError> {
+    let known = loggers(state, &asked.resource_name)?;
+    let levels = known
+        .as_ref()
+        .map(|known| known.levels())
+        .unwrap_or_default();
+    let refuse = |code, message| Err(TopicError::new(code, message));
+    let mut changes = Vec::with_capacity(asked.configs.len());
+    for config in &asked.configs {
+        let name = &*config.name;
+        if !levels.iter().any(|(logger, _)| logger == name) {
+            let message = format!("Logger {name} does not exist!");
+            return refuse(ResponseError::InvalidConfig, message);
+        }
+        let level = match config.config_operation {
+            SET => {
+                let level = config.value.as_deref().unwrap_or_default();
+                if !LEVELS.contains(&level) {
+                    let message = format!(
+                        "Cannot set the log level of {name} to {level} as it is not a supported log level. Valid log levels are {}",
+                        LEVELS.join(", ")
+                    );
+                    return refuse(ResponseError::InvalidConfig, message);
+                }
+                Some(level)
+            }
+            DELETE if name == ROOT => {
+                let message = "Removing the log level of the root logger is not allowed";
+                return refuse(ResponseError::InvalidRequest, message.to_owned());
+            }
+            DELETE => None,
+            other => {
+                let message =
+                    format!("Operation {other} is not allowed for the BROKER_LOGGER resource");
+                return refuse(ResponseError::InvalidRequest, message);
+            }
+        };
+        changes.push((name, level));
+    }
+    let Some(known) = known.filter(|_| !validate_only) else {
+        return Ok(());
+    };
+    for (name, level) in changes {
+        tracing::info!(logger = name, level, "level of a logger changed");
+        known
+            .set(name, level)
+            .map_err(|reason| TopicError::new(ResponseError::UnknownServerError, reason))?;
+    }
+    Ok(())
 }
 
 /// The value that the setting gets; `None` removes it.

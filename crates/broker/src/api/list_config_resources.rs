@@ -5,11 +5,11 @@ use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 
-use super::configs::{BROKER, CLIENT_METRICS, GROUP, TOPIC};
+use super::configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC};
 use super::{Context, text};
 
 /// The types in Kafka's order.
-const ALL: [i8; 4] = [TOPIC, BROKER, CLIENT_METRICS, GROUP];
+const ALL: [i8; 5] = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
 
 /// Answers ListConfigResources.
 pub async fn handle(
@@ -36,7 +36,9 @@ pub async fn handle(
         };
         match kind {
             TOPIC => resources.extend(image.topics().map(|topic| named(&topic.name))),
-            BROKER => resources.extend(image.brokers().map(|b| named(&b.node_id.to_string()))),
+            BROKER | BROKER_LOGGER => {
+                resources.extend(image.brokers().map(|b| named(&b.node_id.to_string())));
+            }
             CLIENT_METRICS => resources.extend(image.client_metrics_subscriptions().map(named)),
             _ => resources.extend(image.configured_groups().map(named)),
         }

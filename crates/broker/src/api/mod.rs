@@ -1,11 +1,15 @@
 //! One file per API. A handler is `async fn handle(ctx: &Context, request: XRequest) -> XResponse`:
 //! errors go into the response, nothing blocks (see [`Context::blocking`]).
 
+pub mod acls;
 pub mod add_offsets_to_txn;
 pub mod add_partitions_to_txn;
 pub mod alter_configs;
+pub mod alter_partition_reassignments;
+pub mod alter_replica_log_dirs;
 pub mod api_versions;
 pub mod authorized;
+pub mod client_quotas;
 mod configs;
 pub mod create_partitions;
 pub mod create_topics;
@@ -15,8 +19,10 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_log_dirs;
 pub mod describe_producers;
+pub mod describe_quorum;
 pub mod describe_topic_partitions;
 pub mod describe_transactions;
+pub mod elect_leaders;
 pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
@@ -29,7 +35,10 @@ pub mod list_transactions;
 pub mod metadata;
 pub mod offset_for_leader_epoch;
 pub mod produce;
+pub mod scram_credentials;
 pub mod txn_offset_commit;
+pub mod unregister_broker;
+pub mod update_features;
 pub mod write_txn_markers;
 
 pub mod consumer_group_describe;
@@ -43,6 +52,10 @@ pub mod list_groups;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
+pub mod share_acknowledge;
+pub mod share_fetch;
+pub mod share_group;
+pub mod share_group_state;
 pub mod sync_group;
 
 use std::collections::HashMap;
@@ -161,6 +174,21 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::DescribeProducers => answer!(ctx, raw, describe_producers::handle),
         ApiKey::DescribeTopicPartitions => answer!(ctx, raw, describe_topic_partitions::handle),
         ApiKey::ListConfigResources => answer!(ctx, raw, list_config_resources::handle),
+        ApiKey::DescribeAcls => answer!(ctx, raw, acls::describe),
+        ApiKey::CreateAcls => answer!(ctx, raw, acls::create),
+        ApiKey::DeleteAcls => answer!(ctx, raw, acls::delete),
+        ApiKey::AlterReplicaLogDirs => answer!(ctx, raw, alter_replica_log_dirs::handle),
+        ApiKey::ElectLeaders => answer!(ctx, raw, elect_leaders::handle),
+        ApiKey::AlterPartitionReassignments => {
+            answer!(ctx, raw, alter_partition_reassignments::handle)
+        }
+        ApiKey::DescribeClientQuotas => answer!(ctx, raw, client_quotas::describe),
+        ApiKey::AlterClientQuotas => answer!(ctx, raw, client_quotas::alter),
+        ApiKey::DescribeUserScramCredentials => answer!(ctx, raw, scram_credentials::describe),
+        ApiKey::AlterUserScramCredentials => answer!(ctx, raw, scram_credentials::alter),
+        ApiKey::DescribeQuorum => answer!(ctx, raw, describe_quorum::handle),
+        ApiKey::UpdateFeatures => answer!(ctx, raw, update_features::handle),
+        ApiKey::UnregisterBroker => answer!(ctx, raw, unregister_broker::handle),
         ApiKey::OffsetCommit => Box::pin(offset_commit::handle(ctx, raw)).await,
         ApiKey::OffsetFetch => Box::pin(offset_fetch::handle(ctx, raw)).await,
         ApiKey::JoinGroup => answer!(ctx, raw, join_group::handle),
@@ -173,6 +201,20 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::ConsumerGroupHeartbeat => answer!(ctx, raw, consumer_group_heartbeat::handle),
         ApiKey::ConsumerGroupDescribe => answer!(ctx, raw, consumer_group_describe::handle),
         ApiKey::OffsetDelete => answer!(ctx, raw, offset_delete::handle),
+        ApiKey::ShareFetch => Box::pin(share_fetch::handle(ctx, raw)).await,
+        ApiKey::ShareAcknowledge => Box::pin(share_acknowledge::handle(ctx, raw)).await,
+        ApiKey::ShareGroupHeartbeat => answer!(ctx, raw, share_group::heartbeat::handle),
+        ApiKey::ShareGroupDescribe => answer!(ctx, raw, share_group::describe::handle),
+        ApiKey::DescribeShareGroupOffsets => {
+            Box::pin(share_group::describe_offsets::handle(ctx, raw)).await
+        }
+        ApiKey::AlterShareGroupOffsets => answer!(ctx, raw, share_group::alter_offsets::handle),
+        ApiKey::DeleteShareGroupOffsets => answer!(ctx, raw, share_group::delete_offsets::handle),
+        ApiKey::InitializeShareGroupState => answer!(ctx, raw, share_group_state::initialize),
+        ApiKey::ReadShareGroupState => answer!(ctx, raw, share_group_state::read),
+        ApiKey::WriteShareGroupState => Box::pin(share_group_state::write(ctx, raw)).await,
+        ApiKey::DeleteShareGroupState => answer!(ctx, raw, share_group_state::delete),
+        ApiKey::ReadShareGroupStateSummary => Box::pin(share_group_state::summary(ctx, raw)).await,
         other => Err(ProtocolError::UnknownApi(other as i16)),
     }
 }

@@ -21,7 +21,7 @@ use kafka_protocol::messages::{TopicName, TxnOffsetCommitRequest, TxnOffsetCommi
 use uuid::Uuid;
 
 use super::{Context, text};
-use crate::groups::{OFFSETS_TOPIC, Shard};
+use crate::groups::{self, OFFSETS_TOPIC, Shard};
 use crate::net::reply::Outcome;
 use crate::protocol::{ProtocolError, RawRequest, newer};
 use crate::transactions::{self, Membership};
@@ -157,8 +157,7 @@ async fn commit(
         return Err(GroupError::InvalidGroupId.code());
     }
     let code = GroupError::code;
-    let groups = &ctx.state.groups;
-    let shard = groups.shard(&ctx.state, &request.group_id).await;
+    let shard = groups::shard_of(&ctx.state, &request.group_id).await;
     let shard = shard.map_err(code)?;
     let producer = Producer {
         id: request.producer_id.0,

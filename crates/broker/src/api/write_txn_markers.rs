@@ -3,6 +3,7 @@
 //!
 //! Answered once the markers are acknowledged, or refused.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use dlog_coordination::{PersistError, Producer, TransactionMarker};
@@ -112,10 +113,13 @@ fn append(
         coordinator_epoch: marker.coordinator_epoch,
         strict_epoch,
     };
+    // A partition that is named twice gets one marker and one answer, as in Kafka.
+    let mut seen = HashSet::new();
     let topics = marker.topics.iter().enumerate().map(|(t, topic)| {
         let partitions = topic
             .partition_indexes
             .iter()
+            .filter(|index| seen.insert((topic.name.clone(), **index)))
             .enumerate()
             .map(|(p, index)| {
                 let code = match append_one(ctx, &topic.name, *index, end) {

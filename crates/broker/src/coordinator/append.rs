@@ -11,12 +11,12 @@ use crate::transactions::end_marker;
 /// Largest batch of records written at once, in bytes.
 const MAX_BATCH_BYTES: usize = 512 << 10;
 
-/// Appends an entry, and gives what to wait for.
+/// Appends an entry; gives the offset of its first record and what to wait for.
 pub(super) fn entry(
     partition: &Partition,
     entry: &LogEntry,
     now_ms: i64,
-) -> Result<Acknowledged, PersistError> {
+) -> Result<(i64, Acknowledged), PersistError> {
     match entry {
         LogEntry::Records(records) => append(partition, batches(records, now_ms)?),
         LogEntry::InTransaction { producer, records } => {
@@ -24,25 +24,28 @@ pub(super) fn entry(
         }
         LogEntry::Marker(marker) => {
             let appended = append_marker(partition, end_marker(marker, now_ms));
-            appended.map_err(|error| refused(partition, &error))
+            // Nobody asks where a marker is.
+            let acknowledged = appended.map_err(|error| refused(partition, &error))?;
+            Ok((-1, acknowledged))
         }
     }
 }
 
-fn append(partition: &Partition, batches: Vec<Bytes>) -> Result<Acknowledged, PersistError> {
+fn append(partition: &Partition, batches: Vec<Bytes>) -> Result<(i64, Acknowledged), PersistError> {
     let log = partition.log().map_err(|_| PersistError::Unavailable)?;
     let mode = AppendMode::Leader {
         leader_epoch: partition.leader_epoch(),
         log_append_time: None,
     };
-    let mut last_offset = -1;
+    let (mut first_offset, mut last_offset) = (None, -1);
     for batch in batches {
         let appended = log
             .append_batches(batch, mode)
             .map_err(|error| refused(partition, &error))?;
+        first_offset.get_or_insert(appended.base_offset);
         last_offset = appended.last_offset;
     }
-    Ok(log.acknowledged(last_offset))
+    Ok((first_offset.unwrap_or(-1), log.acknowledged(last_offset)))
 }
 
 fn refused(partition: &Partition, error: &StorageError) -> PersistError {

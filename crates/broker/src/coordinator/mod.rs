@@ -180,6 +180,11 @@ impl<K: Kind> Coordinators<K> {
 }
 
 impl<K: Kind> Shard<K> {
+    /// Waits until the shard was read.
+    pub async fn is_loaded(&self) {
+        self.loaded.wait().await;
+    }
+
     /// Waits until the shard was read, but not for long.
     async fn be_patient(&self, until: Instant) {
         if !self.loaded.initialized() {
@@ -268,7 +273,8 @@ impl<K: Kind> Shard<K> {
                         }
                     }
                     Action::Append { write, entry } => {
-                        if let Some(result) = self.write(state, write, &entry) {
+                        let written = self.write(state, &mut inner.machine, write, &entry);
+                        if let Some(result) = written {
                             let now_ms = state.now_ms();
                             inner.machine.persisted(now_ms, write, result, &mut effects);
                         }
@@ -283,14 +289,19 @@ impl<K: Kind> Shard<K> {
     fn write(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
+        machine: &mut K::Machine,
         write: WriteId,
         entry: &LogEntry,
     ) -> Option<Result<(), PersistError>> {
-        let acknowledged = match append::entry(&self.partition, entry, state.now_ms()) {
-            Ok(acknowledged) if acknowledged.is_ready() => return Some(Ok(())),
-            Ok(acknowledged) => acknowledged,
+        let appended = append::entry(&self.partition, entry, state.now_ms());
+        let (first_offset, acknowledged) = match appended {
+            Ok(appended) => appended,
             Err(error) => return Some(Err(error)),
         };
+        machine.appended(write, first_offset);
+        if acknowledged.is_ready() {
+            return Some(Ok(()));
+        }
         let (shard, state) = (self.clone(), state.clone());
         tokio::spawn(async move {
             let result = acknowledged.await.map_err(|error| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dlog_groups::{
     Applied, Assignor, ConsumerConfig, ConsumerSettings, GroupConfig, GroupCoordinator, GroupError,
-    MigrationPolicy,
+    MigrationPolicy, ShareConfig,
 };
 
 use crate::coordinator::{self, Coordinators, Kind, Stored};
@@ -121,6 +121,29 @@ pub fn show_topics(state: &Arc<BrokerState>, shard: &Arc<Shard>) {
     }
 }
 
+/// Topics are deleted: what groups have committed in them is forgotten. Groups that are still being read
+/// forget it afterwards.
+pub fn forget_topics(state: &Arc<BrokerState>, topics: Vec<String>) {
+    if topics.is_empty() {
+        return;
+    }
+    let topics: Arc<[String]> = topics.into();
+    for shard in state.groups.all_loaded() {
+        let (state, shard, topics) = (state.clone(), shard.clone(), topics.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shard.is_loaded() => {}
+                () = state.stopping.cancelled() => return,
+            }
+            shard.step(&state, |groups, now_ms, effects| {
+                for topic in &*topics {
+                    groups.forget_topic(now_ms, topic, effects);
+                }
+            });
+        });
+    }
+}
+
 /// The settings of one consumer group.
 pub fn consumer_settings(state: &BrokerState, group_id: &str) -> ConsumerSettings {
     let image = state.image();
@@ -161,6 +184,10 @@ fn group_config(state: &BrokerState) -> GroupConfig {
             defaults.offset_metadata_max_bytes,
         ),
         consumer: consumer_config(state, defaults.consumer),
+        share: ShareConfig {
+            max_size: state.number("group.share.max.size", defaults.share.max_size),
+            ..defaults.share
+        },
         ..defaults
     }
 }

@@ -246,6 +246,7 @@ fn admit(
         state.metrics.connection_opened();
         let ended = connection::serve(state.clone(), Arc::new(stream), info.clone(), stop).await;
         state.metrics.connection_closed();
+        state.share.disconnected(&state, info.id);
         drop(permit);
         log_end(&info, &ended);
     });

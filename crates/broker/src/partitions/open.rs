@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use dlog_metadata::TopicImage;
 use dlog_storage::disk::{self, Disk};
-use dlog_storage::{Log, LogConfig, LogEnv, RecoveryReport};
+use dlog_storage::{Log, LogConfig, LogEnv};
 use parking_lot::Mutex;
 use uuid::Uuid;
 
@@ -61,23 +61,8 @@ fn open_log(env: &LogEnv, dir: &Path, id: Uuid, config: LogConfig) -> Result<Arc
         reason: error.to_string(),
         disk_full: error.is_disk_full(),
     });
-    let (log, report) = opened?;
-    tell(dir, &report);
-    Ok(log)
-}
-
-/// Says what recovery did, loudly when bytes were cut.
-fn tell(dir: &Path, report: &RecoveryReport) {
-    let dir = dir.display();
-    if let Some(cut) = &report.cut {
-        tracing::warn!(%dir, segment = %cut.path.display(), position = cut.position, bytes = cut.bytes, next_offset = cut.next_offset, reason = cut.reason, "a torn tail was cut: records that were never acknowledged as durable");
-    } else if report.checkpoint_lost {
-        tracing::warn!(%dir, scanned_bytes = report.scanned_bytes, "the checkpoint was missing; the whole log was read and is sound");
-    } else if report.clean {
-        tracing::debug!(%dir, "log opened");
-    } else {
-        tracing::info!(%dir, recovery_point = report.recovery_point, scanned_bytes = report.scanned_bytes, leftovers = report.leftovers.len(), "log recovered");
-    }
+    // What recovery did is in the storage engine's log lines.
+    opened.map(|(log, _)| log)
 }
 
 /// Checks that the folder is of this incarnation of the topic, or marks an unmarked one.

@@ -1,21 +1,14 @@
 //! One partition: its log, or why it has none, and the fetches that wait for it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use dlog_storage::{Log, LogEvent};
 use kafka_protocol::ResponseError;
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
-/// A fetch that waits for records of some partitions.
-#[derive(Debug, Default)]
-pub struct FetchWaiter {
-    /// Notified when any of the partitions has more to read.
-    pub more: Notify,
-}
+use super::waiting::WaitList;
 
 /// One partition on this node.
 #[derive(Debug)]
@@ -31,8 +24,7 @@ pub struct Partition {
     /// The log, or why it could not be opened.
     log: Result<Arc<Log>, Unopened>,
     leader_epoch: AtomicI32,
-    has_waiters: AtomicBool,
-    waiters: Mutex<Vec<Weak<FetchWaiter>>>,
+    waiters: WaitList,
 }
 
 /// Why a partition has no log.
@@ -94,8 +86,7 @@ impl Partition {
             dir,
             log,
             leader_epoch: AtomicI32::new(leader_epoch),
-            has_waiters: AtomicBool::new(false),
-            waiters: Mutex::default(),
+            waiters: WaitList::default(),
         });
         if let Ok(log) = &partition.log {
             let listened = Arc::downgrade(&partition);
@@ -161,17 +152,12 @@ impl Partition {
 
     /// Wakes all waiting fetches: there is more to read, or the partition is gone.
     pub fn wake(&self) {
-        if !self.has_waiters.load(Ordering::SeqCst) {
-            return;
-        }
-        let waiters = {
-            let mut waiters = self.waiters.lock();
-            self.has_waiters.store(false, Ordering::SeqCst);
-            std::mem::take(&mut *waiters)
-        };
-        for waiter in waiters.iter().filter_map(Weak::upgrade) {
-            waiter.more.notify_one();
-        }
+        self.waiters.wake();
+    }
+
+    /// The fetches that wait for this partition.
+    pub fn waiters(&self) -> &WaitList {
+        &self.waiters
     }
 
     fn heard(&self, event: LogEvent) {
@@ -182,38 +168,5 @@ impl Partition {
                 self.wake();
             }
         }
-    }
-
-    /// Has a fetch woken by the next change. It must look at the log after this, not before.
-    fn register(&self, waiter: &Arc<FetchWaiter>) {
-        let mut waiters = self.waiters.lock();
-        // A weak pointer keeps the address taken, so equal addresses are the same fetch.
-        if waiters.iter().any(|w| w.as_ptr() == Arc::as_ptr(waiter)) {
-            return;
-        }
-        // Fetches that ended by their timeout are swept here, so the list stays as long as it is used.
-        if waiters.len() >= 16 && waiters.len().is_power_of_two() {
-            waiters.retain(|w| w.strong_count() > 0);
-        }
-        waiters.push(Arc::downgrade(waiter));
-        self.has_waiters.store(true, Ordering::SeqCst);
-    }
-}
-
-/// A fetch's place in the waiting lists of its partitions.
-#[derive(Debug, Default)]
-pub struct Waiting {
-    waiter: Arc<FetchWaiter>,
-}
-
-impl Waiting {
-    /// Joins the waiting list of a partition until it is woken once.
-    pub fn join(&self, partition: &Partition) {
-        partition.register(&self.waiter);
-    }
-
-    /// Resolves when any of the partitions changed since the last time this resolved.
-    pub async fn changed(&self) {
-        self.waiter.more.notified().await;
     }
 }

@@ -21,6 +21,32 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    AlterClientQuotasResponse => |r| r.entries.iter().map(|e| e.error_code);
+    AlterPartitionReassignmentsResponse => |r| {
+        let partitions = r.responses.iter().flat_map(|t| &t.partitions);
+        std::iter::once(r.error_code).chain(partitions.map(|p| p.error_code))
+    };
+    AlterReplicaLogDirsResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    AlterUserScramCredentialsResponse => |r| r.results.iter().map(|r| r.error_code);
+    CreateAclsResponse => |r| r.results.iter().map(|r| r.error_code);
+    DeleteAclsResponse => |r| r.filter_results.iter().map(|r| r.error_code);
+    DescribeAclsResponse => |r| [r.error_code];
+    DescribeClientQuotasResponse => |r| [r.error_code];
+    DescribeQuorumResponse => |r| {
+        let partitions = r.topics.iter().flat_map(|t| &t.partitions);
+        std::iter::once(r.error_code).chain(partitions.map(|p| p.error_code))
+    };
+    DescribeUserScramCredentialsResponse => |r| {
+        std::iter::once(r.error_code).chain(r.results.iter().map(|r| r.error_code))
+    };
+    ElectLeadersResponse => |r| {
+        let partitions = r.replica_election_results.iter().flat_map(|t| &t.partition_result);
+        std::iter::once(r.error_code).chain(partitions.map(|p| p.error_code))
+    };
+    UnregisterBrokerResponse => |r| [r.error_code];
+    UpdateFeaturesResponse => |r| {
+        std::iter::once(r.error_code).chain(r.results.iter().map(|r| r.error_code))
+    };
     AddOffsetsToTxnResponse => |r| [r.error_code];
     AddPartitionsToTxnResponse => |r| {
         let before = r.results_by_topic_v3_and_below.iter();
@@ -79,8 +105,21 @@ error_codes! {
         std::iter::once(r.error_code).chain(before).chain(groups)
     };
     OffsetForLeaderEpochResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    AlterShareGroupOffsetsResponse => |r| {
+        let partitions = r.responses.iter().flat_map(|t| &t.partitions);
+        std::iter::once(r.error_code).chain(partitions.map(|p| p.error_code))
+    };
+    DeleteShareGroupOffsetsResponse => |r| {
+        std::iter::once(r.error_code).chain(r.responses.iter().map(|t| t.error_code))
+    };
+    ShareGroupDescribeResponse => |r| r.groups.iter().map(|g| g.error_code);
+    ShareGroupHeartbeatResponse => |r| [r.error_code];
+    DeleteShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    InitializeShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    ReadShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     SyncGroupResponse => |r| [r.error_code];
     TxnOffsetCommitResponse => |r| r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
+    WriteShareGroupStateResponse => |r| r.results.iter().flat_map(|t| &t.partitions).map(|p| p.error_code);
     WriteTxnMarkersResponse => |r| {
         let topics = r.markers.iter().flat_map(|marker| &marker.topics);
         topics.flat_map(|topic| &topic.partitions).map(|p| p.error_code)

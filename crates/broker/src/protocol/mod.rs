@@ -6,6 +6,7 @@ pub mod newer;
 pub mod served;
 pub mod shape;
 pub(crate) mod shape_table;
+pub mod share;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, RequestHeader};

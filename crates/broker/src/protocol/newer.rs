@@ -44,6 +44,11 @@ pub const NEWER: &[(ApiKey, i16)] = &[
     (ApiKey::TxnOffsetCommit, 6),
     (ApiKey::DescribeLogDirs, 5),
     (ApiKey::DeleteGroups, 3),
+    (ApiKey::ShareFetch, 2),
+    (ApiKey::ShareAcknowledge, 2),
+    (ApiKey::WriteShareGroupState, 1),
+    (ApiKey::ReadShareGroupStateSummary, 1),
+    (ApiKey::DescribeShareGroupOffsets, 1),
 ];
 
 /// What ApiVersions 5 adds: whom the client believes to speak with (KIP-1242).
@@ -344,7 +349,7 @@ pub fn delete_groups_reply(
 }
 
 /// Reads a whole body with its tagged fields.
-fn read<T>(
+pub(super) fn read<T>(
     raw: &RawRequest,
     fields: impl FnOnce(&mut Reader) -> Result<T, &'static str>,
 ) -> Result<T, ProtocolError> {
@@ -360,19 +365,19 @@ fn read<T>(
 }
 
 /// Takes fields of a flexible version off the front.
-struct Reader {
+pub(super) struct Reader {
     rest: Bytes,
 }
 
 impl Reader {
-    fn take(&mut self, len: usize) -> Result<Bytes, &'static str> {
+    pub(super) fn take(&mut self, len: usize) -> Result<Bytes, &'static str> {
         if len > self.rest.len() {
             return Err("a field is longer than the request");
         }
         Ok(self.rest.split_to(len))
     }
 
-    fn varint(&mut self) -> Result<u32, &'static str> {
+    pub(super) fn varint(&mut self) -> Result<u32, &'static str> {
         let mut value: u64 = 0;
         for shift in [0, 7, 14, 21, 28] {
             let byte = self.take(1)?[0];
@@ -384,11 +389,11 @@ impl Reader {
         Err("a length has too many bytes")
     }
 
-    fn len(&mut self) -> Result<Option<usize>, &'static str> {
+    pub(super) fn len(&mut self) -> Result<Option<usize>, &'static str> {
         Ok((self.varint()? as usize).checked_sub(1))
     }
 
-    fn nullable_string(&mut self) -> Result<Option<StrBytes>, &'static str> {
+    pub(super) fn nullable_string(&mut self) -> Result<Option<StrBytes>, &'static str> {
         match self.len()? {
             Some(len) => StrBytes::from_utf8(self.take(len)?)
                 .map(Some)
@@ -397,15 +402,15 @@ impl Reader {
         }
     }
 
-    fn string(&mut self) -> Result<StrBytes, &'static str> {
+    pub(super) fn string(&mut self) -> Result<StrBytes, &'static str> {
         self.nullable_string()?.ok_or("a text must not be null")
     }
 
-    fn uuid(&mut self) -> Result<Uuid, &'static str> {
+    pub(super) fn uuid(&mut self) -> Result<Uuid, &'static str> {
         Ok(Uuid::from_u128(self.take(16)?.get_u128()))
     }
 
-    fn array<T>(
+    pub(super) fn array<T>(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<T, &'static str>,
     ) -> Result<Option<Vec<T>>, &'static str> {
@@ -422,7 +427,7 @@ impl Reader {
     }
 
     /// Passes over tagged fields: no version here has one.
-    fn tags(&mut self) -> Result<(), &'static str> {
+    pub(super) fn tags(&mut self) -> Result<(), &'static str> {
         for _ in 0..self.varint()? {
             self.varint()?;
             let len = self.varint()? as usize;
@@ -433,12 +438,12 @@ impl Reader {
 }
 
 /// Writes a response of a flexible version behind its length and header.
-struct Writer {
-    bytes: BytesMut,
+pub(super) struct Writer {
+    pub(super) bytes: BytesMut,
 }
 
 impl Writer {
-    fn new(raw: &RawRequest) -> Self {
+    pub(super) fn new(raw: &RawRequest) -> Self {
         let mut bytes = BytesMut::with_capacity(256);
         bytes.put_i32(0);
         bytes.put_i32(raw.correlation_id);
@@ -446,7 +451,7 @@ impl Writer {
         Self { bytes }
     }
 
-    fn varint(&mut self, mut value: usize) {
+    pub(super) fn varint(&mut self, mut value: usize) {
         while value >= 0x80 {
             self.bytes.put_u8((value & 0x7f) as u8 | 0x80);
             value >>= 7;
@@ -454,17 +459,17 @@ impl Writer {
         self.bytes.put_u8(value as u8);
     }
 
-    fn string(&mut self, text: &str) {
+    pub(super) fn string(&mut self, text: &str) {
         self.nullable_string(Some(text));
     }
 
-    fn nullable_string(&mut self, text: Option<&str>) {
+    pub(super) fn nullable_string(&mut self, text: Option<&str>) {
         self.varint(text.map_or(0, |text| text.len() + 1));
         self.bytes.put_slice(text.unwrap_or_default().as_bytes());
     }
 
     /// A count and the structs, each with its empty list of tagged fields.
-    fn array<T>(&mut self, elements: &[T], mut element: impl FnMut(&mut Self, &T)) {
+    pub(super) fn array<T>(&mut self, elements: &[T], mut element: impl FnMut(&mut Self, &T)) {
         self.varint(elements.len() + 1);
         for one in elements {
             element(self, one);
@@ -472,7 +477,11 @@ impl Writer {
         }
     }
 
-    fn finish(mut self, raw: &RawRequest, errors: Vec<i16>) -> Result<Reply, ProtocolError> {
+    pub(super) fn finish(
+        mut self,
+        raw: &RawRequest,
+        errors: Vec<i16>,
+    ) -> Result<Reply, ProtocolError> {
         self.bytes.put_u8(0);
         let len = self.bytes.len() - 4;
         let prefix = i32::try_from(len).map_err(|_| ProtocolError::Encoding {

@@ -12,6 +12,7 @@ mod signals;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use dlog_broker::{Broker, BrokerError};
@@ -19,6 +20,7 @@ use dlog_console::{Console, ConsoleState, Health, Limits};
 
 use super::remote::DEFAULT_BROKER;
 use crate::config::ServerConfig;
+use logging::Loggers;
 use pid_file::PidFile;
 use signals::Signals;
 
@@ -31,19 +33,19 @@ pub use arguments::ServeArgs;
 pub fn run(arguments: &ServeArgs) -> anyhow::Result<ExitCode> {
     let resolved = arguments.resolve().map_err(|error| anyhow!("{error}"))?;
     let config = resolved.server;
-    logging::start(&config)?;
+    let loggers = logging::start(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("dlog-worker")
         .enable_all()
         .build()
         .context("cannot start threads")?;
-    let code = runtime.block_on(serve(config))?;
+    let code = runtime.block_on(serve(config, loggers))?;
     // Tasks that the shutdown cut off must not hold up the end of the process.
     runtime.shutdown_background();
     Ok(code)
 }
 
-async fn serve(config: ServerConfig) -> anyhow::Result<ExitCode> {
+async fn serve(config: ServerConfig, loggers: Arc<Loggers>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new().context("cannot listen for signals")?;
     let state = ConsoleState::new();
     let console =
@@ -64,6 +66,8 @@ async fn serve(config: ServerConfig) -> anyhow::Result<ExitCode> {
         // Nothing has been acknowledged yet; recovery begins anew with the next start.
         signal = signals.next() => return Ok(signals::end_at_once(signal)),
     };
+    // The server is new: nobody set them before.
+    drop(broker.state().loggers.set(loggers));
     state.set_registry(broker.registry());
     let pid_file = pid_file.map(PidFile::write).transpose()?;
     state.set_health(Health::Ready);

@@ -112,9 +112,10 @@ const SERVER: &str = "Server";
 const CLIENTS: &str = "Connections and requests";
 const TOPICS: &str = "Defaults of topics";
 const GROUPS: &str = "Consumer groups";
+const TRANSACTIONS: &str = "Transactions";
 const UPKEEP: &str = "Upkeep";
 const DISK: &str = "Room on the disk";
-const SECTIONS: &[&str] = &[SERVER, CLIENTS, TOPICS, GROUPS, UPKEEP, DISK];
+const SECTIONS: &[&str] = &[SERVER, CLIENTS, TOPICS, GROUPS, TRANSACTIONS, UPKEEP, DISK];
 
 fn by_name(def: &'static ConfigDef) -> Option<Setting> {
     if OWN.iter().any(|own| own.name == def.name) {
@@ -126,13 +127,17 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
     // Streams groups are not served: their settings only bound what a group may be set to.
     let is_of_groups = def.name.starts_with("group.") && !def.name.starts_with("group.streams.")
         || ["offsets.retention.minutes", "offsets.topic.num.partitions"].contains(&def.name);
-    let section = match (of_topic, is_of_groups) {
-        (Some(_), _) => TOPICS,
-        (None, true) => GROUPS,
-        (None, false) if def.name.starts_with("log.cleaner.") => UPKEEP,
-        (None, false) if def.name.starts_with("dlog.disk.") => DISK,
+    let is_of_transactions =
+        def.name.starts_with("transaction") || def.name.starts_with("add.partitions.to.txn.");
+    let section = match of_topic {
+        Some(_) => TOPICS,
         // Nothing here would read it.
-        (None, false) => return None,
+        None if def.doc.starts_with("Not used") => return None,
+        None if is_of_groups => GROUPS,
+        None if is_of_transactions => TRANSACTIONS,
+        None if def.name.starts_with("dlog.disk.") => DISK,
+        None if def.name.starts_with("log.cleaner.") => UPKEEP,
+        None => return None,
     };
     let kind = match def.kind {
         ConfigKind::Boolean => Kind::Boolean,

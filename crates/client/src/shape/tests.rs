@@ -287,3 +287,83 @@ fn counts_that_cannot_be() {
     // An API without a shape.
     check(9, 1, &[]).unwrap_err();
 }
+
+#[test]
+fn groups_with_their_offsets() {
+    use kafka_protocol::messages::consumer_group_describe_response as described;
+    use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+    use kafka_protocol::messages::describe_groups_response::{
+        DescribedGroup, DescribedGroupMember,
+    };
+    use kafka_protocol::messages::list_groups_response::ListedGroup;
+    use kafka_protocol::messages::offset_commit_response::{
+        OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+    };
+    use kafka_protocol::messages::offset_delete_response::{
+        OffsetDeleteResponsePartition, OffsetDeleteResponseTopic,
+    };
+    use kafka_protocol::messages::offset_fetch_response::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
+    };
+
+    judge(8, 2..=9, |_| {
+        let topic = OffsetCommitResponseTopic::default()
+            .with_name(name())
+            .with_partitions(vec![OffsetCommitResponsePartition::default()]);
+        OffsetCommitResponse::default().with_topics(vec![topic])
+    });
+    judge(9, 8..=9, |_| {
+        let partition = OffsetFetchResponsePartitions::default().with_metadata(Some(text("m")));
+        let topic = OffsetFetchResponseTopics::default()
+            .with_name(name())
+            .with_partitions(vec![partition]);
+        let group = OffsetFetchResponseGroup::default().with_topics(vec![topic]);
+        OffsetFetchResponse::default().with_groups(vec![group])
+    });
+    judge(15, 0..=6, |version| {
+        let mut member = DescribedGroupMember::default().with_member_assignment(Bytes::from("abc"));
+        if version >= 4 {
+            member.group_instance_id = Some(text("i"));
+        }
+        let mut group = DescribedGroup::default().with_members(vec![member]);
+        if version >= 6 {
+            group.error_message = Some(text("no"));
+        }
+        DescribeGroupsResponse::default().with_groups(vec![group])
+    });
+    judge(16, 0..=5, |version| {
+        let mut group = ListedGroup::default();
+        if version >= 4 {
+            group.group_state = text("Stable");
+        }
+        if version >= 5 {
+            group.group_type = text("consumer");
+        }
+        ListGroupsResponse::default().with_groups(vec![group])
+    });
+    judge(42, 0..=2, |_| {
+        DeleteGroupsResponse::default().with_results(vec![DeletableGroupResult::default()])
+    });
+    judge(47, 0..=0, |_| {
+        let topic = OffsetDeleteResponseTopic::default()
+            .with_name(name())
+            .with_partitions(vec![OffsetDeleteResponsePartition::default()]);
+        OffsetDeleteResponse::default().with_topics(vec![topic])
+    });
+    judge(69, 0..=1, |version| {
+        let topic = described::TopicPartitions::default()
+            .with_topic_name(name())
+            .with_partitions(vec![1, 2]);
+        let has = described::Assignment::default().with_topic_partitions(vec![topic]);
+        let mut member = described::Member::default()
+            .with_instance_id(Some(text("i")))
+            .with_subscribed_topic_names(vec![name()])
+            .with_assignment(has.clone())
+            .with_target_assignment(has);
+        if version >= 1 {
+            member.member_type = 1;
+        }
+        let group = described::DescribedGroup::default().with_members(vec![member]);
+        ConsumerGroupDescribeResponse::default().with_groups(vec![group])
+    });
+}

@@ -41,6 +41,11 @@ pub mod kind {
         matches!(kind, CONSUMER_GROUP..=CONSUMER_CURRENT | CONSUMER_REGEX)
     }
 
+    /// Whether records of this type are about a share group.
+    pub const fn is_of_share(kind: i16) -> bool {
+        matches!(kind, SHARE_MEMBER..=SHARE_STATE_PARTITIONS)
+    }
+
     /// Whether keys of this type name a group and nothing else.
     pub const fn is_of_group(kind: i16) -> bool {
         matches!(

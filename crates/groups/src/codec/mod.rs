@@ -20,6 +20,7 @@ mod group;
 mod key;
 mod modern;
 mod offset;
+mod share;
 mod subscription;
 
 pub use group::{GroupMetadataValue, StoredMember};
@@ -29,6 +30,10 @@ pub use modern::{
     TargetEpochValue, TargetMemberValue, TopicPartitions,
 };
 pub use offset::OffsetCommitValue;
+pub use share::{
+    ShareCurrentValue, ShareEpochValue, ShareMemberValue, SharePartitionsOf,
+    ShareStatePartitionsValue,
+};
 pub use subscription::{
     CONSUMER_PROTOCOL_TYPE, NamedPartitions, Subscription, assigned_partitions, assignment_of,
     subscribed_topics,

@@ -87,12 +87,13 @@ impl GroupCoordinator {
         part: &str,
         value: Option<&[u8]>,
     ) -> Result<Applied, CodecError> {
-        if !kind::is_of_consumer(kind) {
-            return Ok(Applied::OtherKind(kind));
-        }
-        let settings = self.config.consumer.defaults;
+        let (consumer, share) = (self.config.consumer.defaults, self.config.share.defaults);
         let group = self.restored_group(group_id);
-        let restored = group.restore_consumer(kind, part, value, settings);
+        let restored = if kind::is_of_share(kind) {
+            group.restore_share(kind, part, value, share)
+        } else {
+            group.restore_consumer(kind, part, value, consumer)
+        };
         self.drop_if_blank(group_id);
         restored.map(|()| Applied::Yes)
     }

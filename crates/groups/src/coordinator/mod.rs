@@ -7,6 +7,7 @@ mod consumer;
 mod expiry;
 mod load;
 mod offsets;
+mod share;
 mod transactions;
 mod writes;
 

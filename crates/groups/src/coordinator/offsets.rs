@@ -1,5 +1,6 @@
 //! OffsetCommit, OffsetFetch and OffsetDelete. An offset can be read once it is durable.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::api::{
@@ -278,6 +279,38 @@ impl GroupCoordinator {
         group.offsets.get(topic, partition).is_some()
             || group.transactional.has(topic, partition)
             || (group.offset_writes > 0 && open.any(|(name, p)| **name == *topic && p == partition))
+    }
+}
+
+impl GroupCoordinator {
+    /// A topic is deleted: its offsets mean nothing any more, in whatever group, and would stand in
+    /// the way of a topic of the same name. Does nothing while the coordinator loads.
+    pub fn forget_topic(&mut self, now_ms: i64, topic: &str, out: &mut Vec<Effect>) {
+        if self.check_active().is_err() {
+            return;
+        }
+        let mut found = self.writes.open_of_topic(topic);
+        for group in self.groups.values() {
+            let waiting = group.transactional.partitions();
+            let waiting = waiting.filter(|(name, _)| ***name == *topic);
+            let partitions = group.offsets.partitions_of(topic);
+            let partitions = partitions.chain(waiting.map(|(_, partition)| partition));
+            found.extend(partitions.map(|partition| (group.id.clone(), partition)));
+        }
+        let name = self.names.intern(topic);
+        let mut by_group: BTreeMap<Arc<str>, Vec<OffsetChange>> = BTreeMap::new();
+        for (group_id, partition) in found {
+            let changes = by_group.entry(group_id).or_default();
+            changes.push(OffsetChange::delete(name.clone(), partition));
+        }
+        for (group_id, changes) in by_group {
+            self.with_group(&group_id, now_ms, out, |group, step| {
+                if group.state() != GroupState::Dead {
+                    let records = tombstones(&group.id, &changes);
+                    write_offsets(group, records, changes, OffsetsThen::Nobody, step);
+                }
+            });
+        }
     }
 }
 

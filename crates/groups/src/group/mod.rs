@@ -3,6 +3,7 @@
 
 mod convert;
 mod restore;
+mod share;
 mod state;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::consumer::{ConsumerGroup, ConsumerHeartbeat, Ctx, LEAVE_EPOCH, STATIC
 use crate::error::{GroupError, PersistError, ToGroupError};
 use crate::modern::{Ledger, Refused, StateKey, TopicCatalog};
 use crate::offsets::Offsets;
+use crate::share::{self as sharing, ShareGroup};
 use crate::step::{Purpose, Step};
 use crate::transactional::TransactionalOffsets;
 
@@ -27,6 +29,7 @@ pub use state::GroupState;
 pub(crate) enum Kind {
     Classic(Box<Classic>),
     Consumer(Box<ConsumerGroup>),
+    Share(Box<ShareGroup>),
 }
 
 #[derive(Debug)]
@@ -77,21 +80,21 @@ impl Group {
     pub(crate) fn classic(&self) -> Option<&Classic> {
         match &self.kind {
             Kind::Classic(classic) => Some(classic),
-            Kind::Consumer(_) => None,
+            Kind::Consumer(_) | Kind::Share(_) => None,
         }
     }
 
     pub(crate) fn classic_mut(&mut self) -> Option<&mut Classic> {
         match &mut self.kind {
             Kind::Classic(classic) => Some(classic),
-            Kind::Consumer(_) => None,
+            Kind::Consumer(_) | Kind::Share(_) => None,
         }
     }
 
     pub(crate) fn consumer(&self) -> Option<&ConsumerGroup> {
         match &self.kind {
             Kind::Consumer(consumer) => Some(consumer),
-            Kind::Classic(_) => None,
+            Kind::Classic(_) | Kind::Share(_) => None,
         }
     }
 
@@ -100,6 +103,7 @@ impl Group {
             _ if self.deleting.is_some() => GroupState::Dead,
             Kind::Classic(classic) => classic.state,
             Kind::Consumer(consumer) => consumer.state(),
+            Kind::Share(share) => share.state(),
         }
     }
 
@@ -108,6 +112,7 @@ impl Group {
         let blank = match &self.kind {
             Kind::Classic(classic) => classic.is_blank(),
             Kind::Consumer(consumer) => consumer.is_blank(),
+            Kind::Share(share) => share.is_blank(),
         };
         blank
             && self.deleting.is_none()
@@ -129,6 +134,7 @@ impl Group {
         match &self.kind {
             Kind::Classic(classic) => classic.deadline_hint_ms,
             Kind::Consumer(consumer) => consumer.deadline_hint_ms,
+            Kind::Share(share) => share.deadline_hint_ms,
         }
     }
 
@@ -142,6 +148,10 @@ impl Group {
             }
             Kind::Consumer(consumer) => {
                 let keys = consumer.keys();
+                keys.into_iter().for_each(|key| self.ledger.mark(key));
+            }
+            Kind::Share(share) => {
+                let keys = share.keys();
                 keys.into_iter().for_each(|key| self.ledger.mark(key));
             }
         }
@@ -178,6 +188,10 @@ impl Group {
                 let outcome = self.classic_join(request, step);
                 self.settle(token, Reply::Join(outcome), step);
             }
+            Kind::Share(_) => {
+                let error = GroupError::InconsistentGroupProtocol;
+                step.refuse_join(token, error, &request.member_id);
+            }
         }
     }
 
@@ -196,7 +210,7 @@ impl Group {
                 };
                 consumer.classic_join(request, &mut ctx)
             }
-            Kind::Classic(_) => Err(JoinRefused {
+            Kind::Classic(_) | Kind::Share(_) => Err(JoinRefused {
                 error: GroupError::UnknownServerError,
                 member_id: request.member_id,
             }),
@@ -216,6 +230,7 @@ impl Group {
                 let outcome = consumer.classic_sync(&request, &ctx);
                 self.settle(token, Reply::Sync(outcome), step);
             }
+            Kind::Share(_) => step.reply(token, Reply::Sync(Err(GroupError::UnknownMemberId))),
         }
     }
 
@@ -223,6 +238,7 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(classic) => classic.heartbeat(request, now_ms),
             Kind::Consumer(consumer) => consumer.classic_heartbeat(request, now_ms),
+            Kind::Share(_) => Err(GroupError::UnknownMemberId),
         }
     }
 
@@ -233,6 +249,9 @@ impl Group {
     ) -> Result<Vec<LeftMember>, GroupError> {
         if let Kind::Classic(classic) = &mut self.kind {
             return classic.leave(leaving, step);
+        }
+        if let Kind::Share(_) = &self.kind {
+            return Err(GroupError::UnknownMemberId);
         }
         let left = self.consumer_leave(leaving, step);
         if left.iter().any(|member| member.error.is_none()) {
@@ -291,6 +310,7 @@ impl Group {
         } else if self.consumer_tick(step) {
             self.departed(step);
         }
+        self.share_tick(step);
         self.flush(step);
     }
 
@@ -313,6 +333,7 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(classic) => classic.check_commit(request, transactional, now_ms),
             Kind::Consumer(consumer) => consumer.check_commit(request, transactional, topics),
+            Kind::Share(_) => Err(GroupError::GroupIdNotFound),
         }
     }
 
@@ -323,6 +344,7 @@ impl Group {
                 GroupType::Classic,
             ),
             Kind::Consumer(_) => (CONSUMER_PROTOCOL_TYPE.to_owned(), GroupType::Consumer),
+            Kind::Share(_) => (sharing::PROTOCOL_TYPE.to_owned(), GroupType::Share),
         };
         GroupListing {
             group_id: self.id.clone(),
@@ -337,6 +359,7 @@ impl Group {
         match &self.kind {
             Kind::Classic(classic) => classic.is_subscribed(topic),
             Kind::Consumer(consumer) => consumer.is_subscribed(topic),
+            Kind::Share(share) => share.is_subscribed(topic),
         }
     }
 
@@ -345,6 +368,7 @@ impl Group {
         match &self.kind {
             Kind::Classic(classic) => classic.is_consumer_group(),
             Kind::Consumer(_) => true,
+            Kind::Share(_) => false,
         }
     }
 
@@ -373,6 +397,8 @@ impl Group {
             Reply::Join(outcome) => outcome.is_err(),
             Reply::Sync(outcome) => outcome.is_err(),
             Reply::ConsumerHeartbeat(outcome) => outcome.is_err(),
+            Reply::ShareHeartbeat(outcome) => outcome.is_err(),
+            Reply::ShareState(outcome) => outcome.is_err(),
             _ => false,
         };
         if at_once {
@@ -404,6 +430,7 @@ impl Group {
             Kind::Classic(classic) if key.kind == kind::CLASSIC_GROUP => classic.value(),
             Kind::Classic(_) => None,
             Kind::Consumer(consumer) => consumer.value_of(key),
+            Kind::Share(share) => share.value_of(key),
         });
         let write = step.persist(&self.id, records, Purpose::State);
         self.ledger.wrote(write, keys);
@@ -435,6 +462,8 @@ fn failed(reply: Reply, error: GroupError) -> Reply {
         })),
         Reply::Sync(_) => Reply::Sync(Err(error)),
         Reply::ConsumerHeartbeat(_) => Reply::ConsumerHeartbeat(Err(error.into())),
+        Reply::ShareHeartbeat(_) => Reply::ShareHeartbeat(Err(error.into())),
+        Reply::ShareState(_) => Reply::ShareState(Err(error)),
         other => other,
     }
 }

@@ -15,8 +15,8 @@ impl Group {
         match (&mut self.kind, value) {
             (Kind::Classic(classic), value) => classic.restore(value),
             // The end of the group's classic past.
-            (Kind::Consumer(_), None) => {}
-            (Kind::Consumer(_), Some(value)) => {
+            (Kind::Consumer(_) | Kind::Share(_), None) => {}
+            (Kind::Consumer(_) | Kind::Share(_), Some(value)) => {
                 let mut classic = Classic::new(self.id.clone(), None);
                 classic.restore(Some(value));
                 self.kind = Kind::Classic(Box::new(classic));
@@ -32,7 +32,7 @@ impl Group {
         value: Option<&[u8]>,
         settings: ConsumerSettings,
     ) -> Result<(), CodecError> {
-        if let Kind::Classic(_) = &self.kind {
+        if self.consumer().is_none() {
             if value.is_none() {
                 // The end of the group's past as a consumer group.
                 return Ok(());
@@ -61,6 +61,7 @@ impl Group {
         match &mut self.kind {
             Kind::Classic(classic) => classic.finish_loading(step),
             Kind::Consumer(consumer) => consumer.finish_loading(step.now_ms),
+            Kind::Share(share) => share.finish_loading(step.now_ms),
         }
     }
 }

@@ -53,6 +53,11 @@ impl Subscriptions {
         Some(regex.clone())
     }
 
+    /// The topic names that members ask for.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.names.keys()
+    }
+
     pub(crate) fn regexes(&self) -> impl Iterator<Item = &Arc<str>> {
         self.regexes.keys()
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
 pub mod consumer;
+pub mod share;
 
 use std::collections::BTreeMap;
 

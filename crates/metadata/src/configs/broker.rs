@@ -7,7 +7,7 @@ mod transactions;
 use std::sync::LazyLock;
 
 use super::ConfigKind::{Boolean, Double, Int, List, Long, Password, Short, String};
-use super::Update::{ClusterWide, ReadOnly};
+use super::Update::{ClusterWide, PerBroker, ReadOnly};
 use super::{Check, ConfigDef, ConfigKind, Update};
 
 const fn def(
@@ -142,6 +142,14 @@ static SERVER: &[ConfigDef] = &[
         ReadOnly,
         "Most bytes of records returned for one fetch request.",
     ),
+    def(
+        "follower.replication.throttled.rate",
+        Long,
+        Some("9223372036854775807"),
+        Check::AtLeast(0),
+        PerBroker,
+        "Bytes a second that throttled followers fetch. One node has none.",
+    ),
     fixed(
         "group.initial.rebalance.delay.ms",
         Int,
@@ -173,6 +181,14 @@ static SERVER: &[ConfigDef] = &[
         String,
         None,
         "Listener that brokers use between themselves.",
+    ),
+    def(
+        "leader.replication.throttled.rate",
+        Long,
+        Some("9223372036854775807"),
+        Check::AtLeast(0),
+        PerBroker,
+        "Bytes a second that throttled leaders send to followers. One node has none.",
     ),
     fixed(
         "listeners",
@@ -562,6 +578,14 @@ static SERVER: &[ConfigDef] = &[
         Check::AtLeast(1),
         ReadOnly,
         "Requests read ahead.",
+    ),
+    def(
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        Long,
+        Some("9223372036854775807"),
+        Check::AtLeast(0),
+        PerBroker,
+        "Bytes a second that moves between folders take. There is one folder.",
     ),
     fixed(
         "replica.lag.time.max.ms",

@@ -18,6 +18,8 @@ mod open;
 mod outgoing;
 mod read;
 mod report;
+mod restore;
+mod spans;
 mod sync;
 mod transactions;
 mod trim;
@@ -38,6 +40,7 @@ pub use append::{AppendMode, Appended};
 pub use embedded::NewRecord;
 pub use read::{LogSlice, ReadLimit, Records, SliceBytes, TimestampOffset};
 pub use report::{Cut, RecoveryReport};
+pub use spans::BatchSpan;
 pub use transactions::Committed;
 pub use trim::RetentionReport;
 

@@ -34,18 +34,16 @@ pub struct Cut {
     pub reason: String,
 }
 
-/// Says what is worth knowing.
+/// Says what recovery did, once, and loudly when bytes were cut.
 pub(super) fn log_report(dir: &Path, report: &RecoveryReport) {
+    let dir = dir.display();
     if let Some(cut) = &report.cut {
-        tracing::warn!(
-            path = %cut.path.display(), position = cut.position, bytes = cut.bytes,
-            next_offset = cut.next_offset, reason = %cut.reason, "cut a torn tail"
-        );
-    }
-    if report.checkpoint_lost {
-        tracing::warn!(dir = %dir.display(), "no usable checkpoint: the whole log was read");
-    }
-    if report.scanned_bytes > 0 {
-        tracing::info!(dir = %dir.display(), bytes = report.scanned_bytes, "recovered");
+        tracing::warn!(%dir, segment = %cut.path.display(), position = cut.position, bytes = cut.bytes, next_offset = cut.next_offset, reason = %cut.reason, "a torn tail was cut: records that were never acknowledged as durable");
+    } else if report.checkpoint_lost {
+        tracing::warn!(%dir, scanned_bytes = report.scanned_bytes, "the checkpoint was missing; the whole log was read and is sound");
+    } else if report.clean {
+        tracing::debug!(%dir, "log opened");
+    } else if report.scanned_bytes > 0 || !report.leftovers.is_empty() {
+        tracing::info!(%dir, recovery_point = report.recovery_point, scanned_bytes = report.scanned_bytes, leftovers = report.leftovers.len(), "log recovered");
     }
 }

@@ -14,7 +14,7 @@ use crate::disk::replace_file_named;
 use crate::error::{IoContext, Result};
 use crate::flush::{Flushable, Work};
 use crate::leader_epoch::LeaderEpochs;
-use crate::producer_state::{self, AbortedFacts, ProducerStates};
+use crate::producer_state::{AbortedFacts, ProducerStates, Snapshot};
 use crate::segment::Segment;
 
 /// What one flush covers.
@@ -29,9 +29,9 @@ struct CheckpointWork {
     end: Mark,
     active: Arc<Segment>,
     sealed: Vec<Arc<Segment>>,
-    /// The producers and what tells sound indexes of aborted transactions; encoded, since the writer
-    /// goes on changing them.
-    snapshot: Option<Vec<u8>>,
+    /// The producers and what tells sound indexes of aborted transactions; a copy, since the writer goes
+    /// on changing them, and encoding takes longer than an append should wait.
+    snapshot: Option<Snapshot>,
     epochs: Option<LeaderEpochs>,
 }
 
@@ -143,7 +143,7 @@ impl LogCore {
         writer.checkpoint_queued = false;
         writer.bytes_since_checkpoint = 0;
         // Behind it there may be more entries by the time they are written.
-        let snapshot = encoded_snapshot(&writer.producers, &self.segments.load());
+        let snapshot = snapshot_of(&writer.producers, &self.segments.load());
         let epochs = std::mem::take(&mut writer.epochs_changed).then(|| writer.epochs.clone());
         CheckpointWork {
             end: self.marks.lock().end,
@@ -173,10 +173,10 @@ impl LogCore {
         work.active.store_aborted()?;
         let end = work.end;
         let snapshot = work.snapshot.as_ref().map(|_| end.offset);
-        if let Some(bytes) = &work.snapshot {
+        if let Some(snapshot) = &work.snapshot {
             // Syncs the folder too: no snapshot vouches for an index that a power loss can take.
             let path = self.snapshot_path(end.offset);
-            replace_file_named(&*self.env.disk, &path, bytes)?;
+            replace_file_named(&*self.env.disk, &path, &snapshot.encode())?;
         }
         let old_snapshot = current.snapshot;
         let next = Checkpoint {
@@ -251,18 +251,20 @@ impl LogCore {
     }
 }
 
-/// The snapshot's bytes; `None` when there is nothing to tell.
-pub(super) fn encoded_snapshot(
+/// What the next open needs to know; `None` when there is nothing to tell.
+pub(super) fn snapshot_of(
     producers: &ProducerStates,
     segments: &[Arc<Segment>],
-) -> Option<Vec<u8>> {
+) -> Option<Snapshot> {
     let aborted: BTreeMap<i64, AbortedFacts> = segments
         .iter()
         .map(|segment| (segment.base_offset(), segment.aborted_facts()))
         .filter(|(_, facts)| facts.entries > 0)
         .collect();
-    (!producers.is_empty() || !aborted.is_empty())
-        .then(|| producer_state::encode(producers, &aborted))
+    (!producers.is_empty() || !aborted.is_empty()).then(|| Snapshot {
+        states: producers.clone(),
+        aborted,
+    })
 }
 
 impl Flushable for LogCore {

@@ -12,7 +12,7 @@ use super::outgoing::split_batches;
 use super::read::{LogSlice, ReadLimit, SliceBytes, containing};
 use super::{AppendMode, Appended, LogCore, Mark, Marks};
 use crate::config::FlushPolicy;
-use crate::error::Result;
+use crate::error::{Result, StorageError};
 use crate::index::AbortedTransaction;
 use crate::producer_state::{Completed, EndMarker, Open, OpenTransaction, VerificationGuard};
 use crate::record::control::EndTxnMarker;
@@ -136,9 +136,19 @@ impl LogCore {
     ///
     /// # Errors
     /// [`crate::StorageError::ProducerFenced`] for an epoch below the producer's (or not above it, when
-    /// the marker is strict), [`crate::StorageError::CoordinatorFenced`], and as
+    /// the marker is strict), [`crate::StorageError::CoordinatorFenced`],
+    /// [`crate::StorageError::InvalidTxnState`] without a producer id and epoch, and as
     /// [`LogCore::append_batches`].
     pub fn append_end_marker(&self, marker: EndMarker, leader_epoch: i32) -> Result<Appended> {
+        if marker.producer_id < 0 || marker.producer_epoch < 0 {
+            return Err(StorageError::InvalidTxnState {
+                producer_id: marker.producer_id,
+                reason: format!(
+                    "an end marker needs a producer id and an epoch, not {}",
+                    marker.producer_epoch
+                ),
+            });
+        }
         let content = EndTxnMarker {
             committed: marker.committed,
             coordinator_epoch: marker.coordinator_epoch,

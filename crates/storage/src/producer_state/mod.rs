@@ -15,7 +15,7 @@ mod snapshot;
 mod verify;
 
 pub(crate) use open::{Open, Place};
-pub(crate) use snapshot::{AbortedFacts, Snapshot, decode, encode};
+pub(crate) use snapshot::{AbortedFacts, Snapshot, decode};
 
 pub use verify::VerificationGuard;
 

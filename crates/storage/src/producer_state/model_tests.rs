@@ -367,8 +367,11 @@ fn run(seed: u64) {
             65..90 => run.marker(),
             90..93 => run.forget(),
             93..96 => {
-                let bytes = encode(&run.states, &BTreeMap::new());
-                run.states = decode(&bytes).unwrap().states;
+                let snapshot = Snapshot {
+                    states: std::mem::take(&mut run.states),
+                    ..Snapshot::default()
+                };
+                run.states = decode(&snapshot.encode()).unwrap().states;
             }
             _ => run.compare(),
         }

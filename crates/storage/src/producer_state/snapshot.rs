@@ -41,37 +41,40 @@ pub(crate) struct Snapshot {
     pub(crate) aborted: BTreeMap<i64, AbortedFacts>,
 }
 
-/// Encodes all producers, ordered by id.
-pub(crate) fn encode(states: &ProducerStates, aborted: &BTreeMap<i64, AbortedFacts>) -> Vec<u8> {
-    let mut producers: Vec<_> = states.by_id.iter().collect();
-    producers.sort_unstable_by_key(|(id, _)| **id);
-    let room = 14 + producers.len() * (ENTRY_BYTES + 1) + aborted.len() * ABORTED_BYTES;
-    let mut bytes = Vec::with_capacity(room);
-    bytes.put_i16(VERSION);
-    bytes.put_u32(0);
-    bytes.put_i32(producers.len() as i32);
-    for (id, state) in &producers {
-        let open = states.open.get(**id).map(|open| open.first_offset);
-        put_entry(&mut bytes, **id, state, open);
-    }
-    for (_, state) in &producers {
-        bytes.put_u8(state.older().len() as u8);
-        for batch in state.older() {
-            put_older(&mut bytes, batch);
+impl Snapshot {
+    /// Encodes all producers, ordered by id.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let Self { states, aborted } = self;
+        let mut producers: Vec<_> = states.by_id.iter().collect();
+        producers.sort_unstable_by_key(|(id, _)| **id);
+        let room = 14 + producers.len() * (ENTRY_BYTES + 1) + aborted.len() * ABORTED_BYTES;
+        let mut bytes = Vec::with_capacity(room);
+        bytes.put_i16(VERSION);
+        bytes.put_u32(0);
+        bytes.put_i32(producers.len() as i32);
+        for (id, state) in &producers {
+            let open = states.open.get(**id).map(|open| open.first_offset);
+            put_entry(&mut bytes, **id, state, open);
         }
+        for (_, state) in &producers {
+            bytes.put_u8(state.older().len() as u8);
+            for batch in state.older() {
+                put_older(&mut bytes, batch);
+            }
+        }
+        for (_, open) in states.open.iter() {
+            bytes.put_i64(open.started_ms);
+        }
+        bytes.put_u32(aborted.len() as u32);
+        for (base_offset, facts) in aborted {
+            bytes.put_i64(*base_offset);
+            bytes.put_u32(facts.entries);
+            bytes.put_u32(facts.crc);
+        }
+        let crc = crc32c(&bytes[6..]);
+        bytes[2..6].copy_from_slice(&crc.to_be_bytes());
+        bytes
     }
-    for (_, open) in states.open.iter() {
-        bytes.put_i64(open.started_ms);
-    }
-    bytes.put_u32(aborted.len() as u32);
-    for (base_offset, facts) in aborted {
-        bytes.put_i64(*base_offset);
-        bytes.put_u32(facts.entries);
-        bytes.put_u32(facts.crc);
-    }
-    let crc = crc32c(&bytes[6..]);
-    bytes[2..6].copy_from_slice(&crc.to_be_bytes());
-    bytes
 }
 
 fn put_entry(bytes: &mut Vec<u8>, id: i64, state: &ProducerState, open: Option<i64>) {
@@ -220,7 +223,7 @@ mod tests {
             states: states(),
             aborted: BTreeMap::from([(0, facts), (700, AbortedFacts::default())]),
         };
-        let bytes = encode(&snapshot.states, &snapshot.aborted);
+        let bytes = snapshot.encode();
         assert_eq!(decode(&bytes), Some(snapshot));
         for cut in 0..bytes.len() {
             assert_eq!(decode(&bytes[..cut]), None, "cut at {cut}");
@@ -234,7 +237,11 @@ mod tests {
 
     #[test]
     fn counts_that_lie_are_refused() {
-        let bytes = encode(&states(), &BTreeMap::new());
+        let bytes = Snapshot {
+            states: states(),
+            ..Snapshot::default()
+        }
+        .encode();
         let with_crc = |mut bytes: Vec<u8>| {
             let crc = crc32c(&bytes[6..]);
             bytes[2..6].copy_from_slice(&crc.to_be_bytes());
@@ -266,7 +273,14 @@ mod tests {
 
     #[test]
     fn what_recovery_needs_is_there() {
-        let mut decoded = decode(&encode(&states(), &BTreeMap::new())).unwrap();
+        let mut decoded = decode(
+            &Snapshot {
+                states: states(),
+                ..Snapshot::default()
+            }
+            .encode(),
+        )
+        .unwrap();
         assert_eq!(decoded.states.unplaced().count(), 2);
         for open in decoded.states.unplaced() {
             open.place = Some(Place {

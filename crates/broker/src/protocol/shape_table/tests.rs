@@ -3,13 +3,15 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{
-    ApiKey, DeleteGroupsRequest, DescribeLogDirsRequest, ListOffsetsRequest, RequestKind,
+    ApiKey, DeleteGroupsRequest, DescribeLogDirsRequest, DescribeShareGroupOffsetsRequest,
+    ListOffsetsRequest, ReadShareGroupStateSummaryRequest, RequestKind,
 };
 use kafka_protocol::protocol::VersionRange;
 
 use super::*;
 use crate::protocol::RawRequest;
 use crate::protocol::newer::{self, NEWER};
+use crate::protocol::share;
 
 /// xorshift: the tests need variety, not quality.
 struct Random(u64);
@@ -305,6 +307,15 @@ fn decode_newer(api: ApiKey, version: i16, body: &[u8]) -> bool {
         ApiKey::OffsetCommit => newer::offset_commit_request(&raw).is_ok(),
         ApiKey::OffsetFetch => newer::offset_fetch_request(&raw).is_ok(),
         ApiKey::ApiVersions => newer::api_versions_request(&raw).is_ok(),
+        ApiKey::ShareFetch => share::share_fetch_request(&raw).is_ok(),
+        ApiKey::ShareAcknowledge => share::share_acknowledge_request(&raw).is_ok(),
+        ApiKey::WriteShareGroupState => share::write_state_request(&raw).is_ok(),
+        ApiKey::ReadShareGroupStateSummary => {
+            raw.decode::<ReadShareGroupStateSummaryRequest>().is_ok()
+        }
+        ApiKey::DescribeShareGroupOffsets => {
+            raw.decode::<DescribeShareGroupOffsetsRequest>().is_ok()
+        }
         ApiKey::WriteTxnMarkers => newer::write_txn_markers_request(&raw).is_ok(),
         ApiKey::TxnOffsetCommit => newer::txn_offset_commit_request(&raw).is_ok(),
         other => panic!("{other:?} has no decoder"),

@@ -71,7 +71,7 @@ pub(super) static TRANSACTIONS: &[ConfigDef] = &[
         "transaction.state.log.min.isr",
         "2",
         1,
-        "Replicas that a write to the topic of transactions waits for.",
+        "Not used: there is one replica.",
     ),
     number(
         "transaction.state.log.num.partitions",
@@ -85,7 +85,7 @@ pub(super) static TRANSACTIONS: &[ConfigDef] = &[
         Some("3"),
         Check::AtLeast(1),
         ReadOnly,
-        "Replicas of the topic that holds transactions, as far as there are brokers.",
+        "Not used: there is one replica.",
     ),
     number(
         "transaction.state.log.segment.bytes",
