@@ -3,6 +3,8 @@
 //! What the tools are to find is made by `ToolHelper`, which the newest Java client runs: a transaction that is
 //! open, one that hangs, what an application leaves.
 
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::{Context, Result, bail, ensure};
 
 use super::clients::{self, Client, Prepared};
@@ -11,6 +13,9 @@ use super::tools::{Tools, contains};
 
 /// Lets a broker take records of a transaction that no coordinator knows, as all brokers once did.
 const VERIFICATION: &str = "transaction.partition.verification.enable";
+
+/// Held by those who have changed it.
+static SETTING: Mutex<()> = Mutex::new(());
 
 impl Tools<'_> {
     /// Runs the helper in a mode; what it printed.
@@ -146,10 +151,7 @@ impl Tools<'_> {
     fn hanging(&self) -> Result<()> {
         let topic = self.named("hanging");
         self.create(&topic, "1", "retention.ms=-1")?;
-        self.verification("--add-config", &format!("{VERIFICATION}=false"))?;
-        let made = self.helper(&["hang", &topic]);
-        self.verification("--delete-config", VERIFICATION)?;
-        let made = made?;
+        let made = self.make_hanging(&topic)?;
         let producer = made
             .strip_prefix("producer ")
             .context("the helper tells the producer")?;
@@ -172,6 +174,15 @@ impl Tools<'_> {
             "still open: {row:?}"
         );
         Ok(())
+    }
+
+    /// The setting is the whole broker's: both lines of tools run at a time, and each takes it back.
+    fn make_hanging(&self, topic: &str) -> Result<String> {
+        let _alone = SETTING.lock().unwrap_or_else(PoisonError::into_inner);
+        self.verification("--add-config", &format!("{VERIFICATION}=false"))?;
+        let made = self.helper(&["hang", topic]);
+        self.verification("--delete-config", VERIFICATION)?;
+        made
     }
 
     fn verification(&self, how: &str, what: &str) -> Result<()> {
