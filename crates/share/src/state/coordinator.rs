@@ -78,11 +78,11 @@ impl StateCoordinator {
         self.phase == Phase::Loading
     }
 
-    pub(super) fn load(&mut self, key: ShareKey, change: &Change, offset: i64) {
+    pub(super) fn load(&mut self, key: &ShareKey, change: &Change, offset: i64) {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.load(change, offset);
         if entry.is_vacant() {
-            self.entries.remove(&key);
+            self.entries.remove(key);
         }
     }
 
@@ -197,12 +197,11 @@ impl StateCoordinator {
         self.write_changes(vec![(key.clone(), change)], waits, out);
     }
 
-    /// Stores what a share-partition's leader says.
+    /// Stores what a share-partition's leader says; with the key, whether the partition exists.
     pub fn write(
         &mut self,
         now_ms: i64,
-        key: &ShareKey,
-        exists: bool,
+        (key, exists): (&ShareKey, bool),
         (state_epoch, leader_epoch): (i32, i32),
         write: &StateWrite,
         token: Token,
