@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::error::GroupError;
-use crate::modern::{Assignor, EpochCheck, Refused, check_epoch};
+use crate::modern::{Assignor, EpochCheck, Refused, StateKey, check_epoch};
 
 use super::member::{Member, MemberId, MemberState};
 use super::update::MemberChange;
@@ -236,6 +236,12 @@ impl ConsumerGroup {
     /// Members are gone: the next assignment is made without them.
     pub(crate) fn after_departure(&mut self, ctx: &mut Ctx<'_>) {
         self.refresh(true, ctx);
+        if self.members.is_empty() {
+            // Nobody is left to make an assignment for.
+            self.target.assignment_epoch = self.target.group_epoch;
+            ctx.ledger
+                .mark(StateKey::of_group(crate::codec::kind::CONSUMER_TARGET));
+        }
     }
 
     /// Takes members out of the group, whoever they are.

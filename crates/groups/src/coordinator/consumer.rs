@@ -50,17 +50,19 @@ impl GroupCoordinator {
             return Ok(());
         }
         if member_epoch != JOIN_EPOCH {
-            return Err(Refused::new(
-                GroupError::GroupIdNotFound,
-                format!("Group {group_id} not found."),
-            ));
+            // Kafka's words, which differ.
+            let message = match member_epoch {
+                LEAVE_EPOCH | STATIC_LEAVE_EPOCH => format!("Group {group_id} not found."),
+                _ => format!("Consumer group {group_id} not found."),
+            };
+            return Err(Refused::new(GroupError::GroupIdNotFound, message));
         }
         Ok(self.create_group(group_id, now_ms)?)
     }
 
     fn check_beat(&self, request: &ConsumerHeartbeat) -> Result<(), Refused> {
         self.check_request(&request.group_id)?;
-        if request.group_id.is_empty() {
+        if request.group_id.trim().is_empty() {
             return Err(invalid("GroupId can't be empty."));
         }
         self.check_beat_shape(request)?;

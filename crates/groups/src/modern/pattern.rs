@@ -28,7 +28,7 @@ impl Pattern {
             RegexBuilder::new(text)
                 .size_limit(SIZE_LIMIT_BYTES)
                 .build()
-                .map_err(|error| error.to_string())
+                .map_err(|error| reason(&error))
         };
         compile(&translated)?;
         compile(&format!(r"\A(?:{translated})\z")).map(Self)
@@ -52,6 +52,13 @@ impl Pattern {
             timestamp_ms: now_ms,
         }
     }
+}
+
+/// What is wrong, without the drawing of where.
+fn reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// What an expression matched.
