@@ -115,7 +115,7 @@ impl Group {
     }
 
     pub(super) fn share_tick(&mut self, step: &Step<'_>) {
-        share_step!(self, share, ctx, step, else ());
+        share_step!(self, share, ctx, step, else Default::default());
         share.tick(&mut ctx);
     }
 
