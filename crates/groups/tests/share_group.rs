@@ -359,8 +359,8 @@ fn settle(
     set_up: &mut BTreeSet<Part>,
 ) {
     for round in 0..40 {
-        for at in 0..clients.len() {
-            beat(random, shell, topics, &mut clients[at], at, set_up);
+        for (at, client) in clients.iter_mut().enumerate() {
+            beat(random, shell, topics, client, at, set_up);
         }
         shell.pass(if round % 10 == 9 { 31_000 } else { 1_000 });
     }

@@ -133,7 +133,7 @@ impl Shell {
 
     fn initialize(&mut self, of: i32, epoch: i32, start: i64) -> Result<(), StateError> {
         self.done(|m, now, token, out| {
-            m.initialize(now, &key(of), true, (epoch, start), token, out)
+            m.initialize(now, &key(of), true, (epoch, start), token, out);
         })
     }
 

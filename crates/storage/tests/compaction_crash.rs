@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -74,6 +75,9 @@ struct Model {
     /// Next sequence of each producer.
     sequences: BTreeMap<i64, i32>,
     value: u32,
+    /// Where changes are counted, and those that compaction made.
+    watched: Option<SimDisk>,
+    windows: Vec<Range<u64>>,
 }
 
 impl Model {
@@ -277,12 +281,22 @@ fn read_committed(log: &Log, what: &str) -> Vec<Read> {
     }
 }
 
-fn compact(log: &Log, now_ms: i64, map_slots: usize) -> Result<(), StorageError> {
+fn compact(
+    log: &Log,
+    model: &mut Model,
+    now_ms: i64,
+    map_slots: usize,
+) -> Result<(), StorageError> {
     let options = CompactionOptions {
         map_bytes: map_slots * 24,
         ..CompactionOptions::default()
     };
-    log.compact(now_ms, &options, &Unhurried).map(|_| ())
+    let changes = |model: &Model| model.watched.as_ref().map_or(0, SimDisk::changes);
+    let begin = changes(model);
+    let result = log.compact(now_ms, &options, &Unhurried);
+    let end = changes(model) + 2;
+    model.windows.push(begin..end);
+    result.map(|_| ())
 }
 
 /// Two producers with transactions, one idempotent, one plain; compactions in between.
@@ -299,29 +313,29 @@ fn history(log: &Log, model: &mut Model) -> Result<(), StorageError> {
         model.end(log, 1, i % 2 == 0)?;
         model.end(log, 2, i % 2 == 1)?;
     }
-    compact(log, 2_000, 1_000)?;
+    compact(log, model, 2_000, 1_000)?;
     model.put(log, 20, 5, Some(1), true)?;
     model.put(log, 0, 5, None, false)?;
     // An open transaction holds compaction back.
-    compact(log, 2_050, 1_000)?;
+    compact(log, model, 2_050, 1_000)?;
     model.put(log, 3, 3, None, false)?;
     model.end(log, 1, false)?;
     for i in 0..5 {
         model.put(log, i, 3, None, false)?;
     }
-    compact(log, 2_060, 10)?;
-    compact(log, 2_060, 10)?;
+    compact(log, model, 2_060, 10)?;
+    compact(log, model, 2_060, 10)?;
     model.delete_before(log, log.log_end_offset() / 4)?;
     for i in 0..4 {
         model.put(log, 10 + i, 2, Some(2), true)?;
         model.end(log, 2, i == 2)?;
     }
     // The horizons of the first run have passed.
-    compact(log, 3_000, 1_000)?;
+    compact(log, model, 3_000, 1_000)?;
     for i in 0..5 {
         model.put(log, i, 4, None, false)?;
     }
-    compact(log, 5_000, 1_000)?;
+    compact(log, model, 5_000, 1_000)?;
     model.put(log, 0, 2, Some(3), false)?;
     log.close()
 }
@@ -385,7 +399,7 @@ fn crash(n: u64, m: Option<u64>, seed: u64) -> Found {
     for i in 0..6 {
         model.put(&log, i * 3, 4, None, false).unwrap();
     }
-    compact(&log, 9_000, 1_000).unwrap();
+    compact(&log, &mut model, 9_000, 1_000).unwrap();
     model.check(&log, &format!("{what}, compacted again"));
     let disk = disk.power_loss(seed.wrapping_mul(31));
     drop(log);
@@ -406,27 +420,42 @@ fn a_crash_at_every_change_keeps_the_view_by_key() {
         }
         return;
     }
-    let mut n = 0;
-    loop {
-        let mut finished = false;
-        for seed in 0..2 {
-            let m = (seed >= 1).then_some((seed * 5 + n) % 12);
-            finished |= crash(n, m, seed).finished;
+    let windows = compaction_windows();
+    let mut crashes = 0;
+    for n in 0.. {
+        // What happens outside of compaction has its own test, `crash_points`.
+        if !windows.iter().any(|window| window.contains(&n)) && n % 16 != 0 {
+            continue;
         }
+        crashes += 1;
+        let mut finished = crash(n, None, 0).finished;
+        finished |= crash(n, Some(n % 12), 1 + 2 * (n % 5)).finished;
         // A kill, then a power loss in the recovery, which may take names that only the cache had.
         let seed = 2 + 4 * (n % 7);
         if crash(n, None, seed).replacing {
-            for m in 0..9 {
-                crash(n, Some(m), seed);
+            for k in 0..4 {
+                crash(n, Some((n * 5 + k * 2) % 9), seed);
             }
         }
         if finished {
             break;
         }
-        n += 1;
     }
-    assert!(n > 200, "the history has {n} changes");
-    println!("crashed at each of {n} changes");
+    assert!(crashes > 150, "{crashes} changes of {windows:?}");
+    println!("crashed at each of {crashes} changes");
+}
+
+/// The changes to the disk that runs of compaction make, in the history without a crash.
+fn compaction_windows() -> Vec<Range<u64>> {
+    let disk = SimDisk::new();
+    disk.set_fault(SimFault::default());
+    let mut model = Model {
+        watched: Some(disk.clone()),
+        ..Model::default()
+    };
+    let (log, _) = Log::open_with(&env(&disk), DIR, first_config()).unwrap();
+    history(&log, &mut model).unwrap();
+    model.windows
 }
 
 /// The history without a crash: compaction happens, and transactions leave what they should.

@@ -22,7 +22,7 @@ pub async fn handle(
         .collect();
     for id in ids {
         let state = match describe(ctx, &id).await {
-            Ok(found) => shown(found),
+            Ok(found) => shown(&found),
             Err(error) => TransactionState::default()
                 .with_error_code(error.code())
                 .with_transaction_timeout_ms(0)
@@ -41,7 +41,7 @@ async fn describe(
     shard.read(|machine| machine.describe_transaction(id))
 }
 
-fn shown(found: TransactionDescription) -> TransactionState {
+fn shown(found: &TransactionDescription) -> TransactionState {
     let mut topics: Vec<TopicData> = Vec::new();
     // They are in order.
     for partition in &found.partitions {

@@ -38,20 +38,18 @@ pub async fn handle(ctx: &Context, request: FindCoordinatorRequest) -> FindCoord
 }
 
 fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
-    let refuse = |key, error: ResponseError, message: &'static str| {
+    let refuse = |key, error: ResponseError, message: Option<&'static str>| {
         Coordinator::default()
             .with_key(key)
             .with_node_id(BrokerId(-1))
             .with_port(-1)
             .with_error_code(error.code())
-            .with_error_message(Some(StrBytes::from_static_str(message)))
+            .with_error_message(message.map(StrBytes::from_static_str))
     };
     match key_type {
-        SHARE if ctx.version < SHARE_PARTITIONS || !names_share_partition(&key) => refuse(
-            key,
-            ResponseError::InvalidRequest,
-            "This is not the key of a share-partition.",
-        ),
+        SHARE if ctx.version < SHARE_PARTITIONS || !names_share_partition(&key) => {
+            refuse(key, ResponseError::InvalidRequest, None)
+        }
         GROUP | TRANSACTION | SHARE => {
             let endpoint = &ctx.connection.endpoint;
             Coordinator::default()
@@ -64,7 +62,7 @@ fn find(ctx: &Context, key_type: i8, key: StrBytes) -> Coordinator {
         _ => refuse(
             key,
             ResponseError::InvalidRequest,
-            "There is no coordinator of this type.",
+            Some("There is no coordinator of this type."),
         ),
     }
 }

@@ -35,7 +35,7 @@ pub async fn handle(ctx: &Context, request: ListTransactionsRequest) -> ListTran
             found.sort_by(|a, b| a.transactional_id.cmp(&b.transactional_id));
             ListTransactionsResponse::default()
                 .with_unknown_state_filters(unknown_states.into_iter().map(text).collect())
-                .with_transaction_states(found.into_iter().map(shown).collect())
+                .with_transaction_states(found.iter().map(shown).collect())
         }
         Err(error) => refuse(error.code()),
     }
@@ -71,7 +71,7 @@ async fn list(
     Ok((unknown_states, found))
 }
 
-fn shown(listed: ListedTransaction) -> TransactionState {
+fn shown(listed: &ListedTransaction) -> TransactionState {
     TransactionState::default()
         .with_transactional_id(TransactionalId(text(&*listed.transactional_id)))
         .with_producer_id(ProducerId(listed.producer_id))

@@ -27,15 +27,11 @@ pub(super) fn session_key(
     group_id: Option<&StrBytes>,
     member_id: Option<&StrBytes>,
 ) -> Result<SessionKey, Refusal> {
-    let invalid = |message| Refusal {
-        error: ResponseError::InvalidRequest,
-        message: Some(message),
-    };
-    let group = group_id.ok_or_else(|| invalid("Invalid group id in the request."))?;
+    let group = group_id.ok_or(ResponseError::InvalidRequest)?;
     let is_valid = |id: &&StrBytes| !id.is_empty() && id.chars().count() <= MAX_MEMBER_CHARS;
     let member = member_id
         .filter(is_valid)
-        .ok_or_else(|| invalid("Invalid member id in the request."))?;
+        .ok_or(ResponseError::InvalidRequest)?;
     Ok(SessionKey {
         group: Arc::from(group.as_str()),
         member: Arc::from(member.as_str()),
@@ -136,7 +132,8 @@ fn begin(
     topic
         .partition(of.1)
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    check_acknowledgements(batches, may_renew)?;
+    // Kafka does not say what is wrong.
+    check_acknowledgements(batches, may_renew).map_err(|_| ResponseError::InvalidRequest)?;
     let part = ctx.state.share.find(&key.group, of);
     let part = part.ok_or(ResponseError::UnknownTopicOrPartition)?;
     part.acknowledge(&ctx.state, &key.member, batches)

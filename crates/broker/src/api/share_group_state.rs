@@ -45,6 +45,11 @@ fn key(group: &Arc<str>, topic_id: Uuid, partition: i32) -> ShareKey {
     }
 }
 
+/// Kafka answers for no partition when no group is named.
+fn topics_of<'a, T>(group: &str, topics: &'a [T]) -> &'a [T] {
+    if group.is_empty() { &[] } else { topics }
+}
+
 fn words(error: StateError) -> Option<StrBytes> {
     Some(text(error.to_string()))
 }
@@ -54,9 +59,9 @@ pub async fn initialize(
     ctx: &Context,
     request: InitializeShareGroupStateRequest,
 ) -> InitializeShareGroupStateResponse {
-    let group = Arc::from(request.group_id.as_str());
+    let group = Arc::<str>::from(request.group_id.as_str());
     let mut results = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
+    for topic in topics_of(&group, &request.topics) {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let key = key(&group, topic.topic_id, partition.partition);
@@ -83,9 +88,9 @@ pub async fn read(
     ctx: &Context,
     request: ReadShareGroupStateRequest,
 ) -> ReadShareGroupStateResponse {
-    let group = Arc::from(request.group_id.as_str());
+    let group = Arc::<str>::from(request.group_id.as_str());
     let mut results = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
+    for topic in topics_of(&group, &request.topics) {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let key = key(&group, topic.topic_id, partition.partition);
@@ -125,9 +130,9 @@ fn batch(batch: &dlog_share::StateBatch) -> found::StateBatch {
 /// [`ProtocolError`] for a malformed request.
 pub async fn write(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
     let request = share::write_state_request(raw)?;
-    let group = Arc::from(request.group_id.as_str());
+    let group = Arc::<str>::from(request.group_id.as_str());
     let mut results = Vec::with_capacity(request.topics.len());
-    for (topic_id, writes) in &request.topics {
+    for (topic_id, writes) in topics_of(&group, &request.topics) {
         let mut partitions = Vec::with_capacity(writes.len());
         for partition in writes {
             let key = key(&group, *topic_id, partition.partition);
@@ -151,9 +156,9 @@ pub async fn delete(
     ctx: &Context,
     request: DeleteShareGroupStateRequest,
 ) -> DeleteShareGroupStateResponse {
-    let group = Arc::from(request.group_id.as_str());
+    let group = Arc::<str>::from(request.group_id.as_str());
     let mut results = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
+    for topic in topics_of(&group, &request.topics) {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let key = key(&group, topic.topic_id, partition.partition);
@@ -180,9 +185,9 @@ pub async fn delete(
 /// [`ProtocolError`] for a malformed request.
 pub async fn summary(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
     let request: ReadShareGroupStateSummaryRequest = raw.decode()?;
-    let group = Arc::from(request.group_id.as_str());
+    let group = Arc::<str>::from(request.group_id.as_str());
     let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in &request.topics {
+    for topic in topics_of(&group, &request.topics) {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
             let key = key(&group, topic.topic_id, partition.partition);

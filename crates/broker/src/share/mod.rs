@@ -278,7 +278,7 @@ impl ShareGroups {
         drop(groups);
         for shard in state.share_states.all_loaded() {
             shard.step(state, |states, _, out| {
-                states.topics_deleted(|id| id == topic, out)
+                states.topics_deleted(|id| id == topic, out);
             });
         }
     }

@@ -106,7 +106,7 @@ impl SharePart {
             }
             Ok(())
         };
-        self.loaded.get_or_try_init(loading).await.map(|()| ())
+        self.loaded.get_or_try_init(loading).await.copied()
     }
 
     /// Where a group begins that has not been in this partition. It is stored, so that a restart

@@ -120,9 +120,9 @@ async fn shard(state: &Arc<BrokerState>, key: &ShareKey) -> Result<Arc<Shard>, S
     state.share_states.shard(state, &key.to_string()).await
 }
 
-fn done(reply: Reply) -> Result<(), StateError> {
+fn done(reply: &Reply) -> Result<(), StateError> {
     match reply {
-        Reply::Done(result) => result,
+        Reply::Done(result) => *result,
         Reply::State(_) => Err(StateError::Unknown),
     }
 }
@@ -142,7 +142,7 @@ pub async fn initialize(
     let asked = asked.ask(state, |states, now_ms, token, out| {
         states.initialize(now_ms, key, exists, (state_epoch, start_offset), token, out);
     });
-    done(asked.await?)
+    done(&asked.await?)
 }
 
 /// Reads the state of a share-partition for its leader.
@@ -180,7 +180,7 @@ pub async fn write(
     let asked = asked.ask(state, |states, now_ms, token, out| {
         states.write(now_ms, key, exists, epochs, write, token, out);
     });
-    done(asked.await?)
+    done(&asked.await?)
 }
 
 /// Forgets the state of a share-partition.
@@ -193,7 +193,7 @@ pub async fn delete(state: &Arc<BrokerState>, key: &ShareKey) -> Result<(), Stat
     let asked = asked.ask(state, |states, _, token, out| {
         states.delete(key, exists, token, out);
     });
-    done(asked.await?)
+    done(&asked.await?)
 }
 
 /// The state of a share-partition without its batches.

@@ -33,7 +33,10 @@ impl GroupCoordinator {
             let may_create = request.member_epoch == JOIN_EPOCH;
             self.share_group_for(&group_id, may_create, now_ms)
         });
-        if let Err(refused) = admitted {
+        if let Err(mut refused) = admitted {
+            if refused.error == GroupError::GroupIdNotFound && request.member_epoch == LEAVE_EPOCH {
+                refused.message = Some(format!("Group {group_id} not found."));
+            }
             let reply = Reply::ShareHeartbeat(Err(refused));
             self.step(now_ms, out).reply(token, reply);
             return;

@@ -13,9 +13,9 @@ use super::{Group, Kind};
 
 /// The share group and what its step may touch; returns when the group is of another kind.
 macro_rules! share_step {
-    ($group:ident, $share:ident, $ctx:ident, $step:ident, else $other:expr) => {
+    ($group:ident, $share:ident, $ctx:ident, $step:ident $(, else $other:expr)?) => {
         let Kind::Share($share) = &mut $group.kind else {
-            return $other;
+            return $($other)?;
         };
         let mut $ctx = Ctx {
             config: &$step.config.share,
@@ -115,7 +115,7 @@ impl Group {
     }
 
     pub(super) fn share_tick(&mut self, step: &Step<'_>) {
-        share_step!(self, share, ctx, step, else Default::default());
+        share_step!(self, share, ctx, step);
         share.tick(&mut ctx);
     }
 

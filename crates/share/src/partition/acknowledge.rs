@@ -142,7 +142,7 @@ impl SharePartition {
             .windows(2)
             .any(|pair| pair[1].first <= pair[0].last)
         {
-            return Err(AcknowledgeError::InvalidRecordState(UNDER_WAY));
+            return Err(AcknowledgeError::InvalidRecordState(NOT_ACQUIRED));
         }
         let mut changed = Vec::new();
         for stretch in stretches {

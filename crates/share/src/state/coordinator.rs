@@ -78,11 +78,11 @@ impl StateCoordinator {
         self.phase == Phase::Loading
     }
 
-    pub(super) fn load(&mut self, key: ShareKey, change: &Change, offset: i64) {
+    pub(super) fn load(&mut self, key: &ShareKey, change: &Change, offset: i64) {
         let entry = self.entries.entry(key.clone()).or_default();
         entry.load(change, offset);
         if entry.is_vacant() {
-            self.entries.remove(&key);
+            self.entries.remove(key);
         }
     }
 
@@ -198,6 +198,7 @@ impl StateCoordinator {
     }
 
     /// Stores what a share-partition's leader says.
+    #[allow(clippy::too_many_arguments)] // The fields of the request.
     pub fn write(
         &mut self,
         now_ms: i64,

@@ -66,9 +66,9 @@ impl Stored {
     }
 
     /// What is left when the snapshot before an update is missing.
-    pub(super) fn from_update(value: UpdateValue) -> Self {
+    pub(super) fn from_update(value: &UpdateValue) -> Self {
         let mut stored = Self::initial(0, value.start_offset, value.snapshot_epoch, 0);
-        stored.apply(&value);
+        stored.apply(value);
         stored
     }
 
@@ -136,7 +136,7 @@ impl Change {
             Self::Snapshot(stored) => *state = Some((**stored).clone()),
             Self::Update(update) => match state {
                 Some(stored) => stored.apply(update),
-                None => *state = Some(Stored::from_update(update.clone())),
+                None => *state = Some(Stored::from_update(update)),
             },
             Self::Gone => *state = None,
         }

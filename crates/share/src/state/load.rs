@@ -42,7 +42,7 @@ impl StateCoordinator {
             }
             (RecordKey::Other(kind), _) => return Ok(Applied::OtherKind(kind)),
         };
-        self.load(key, &change, offset);
+        self.load(&key, &change, offset);
         Ok(Applied::Yes)
     }
 }

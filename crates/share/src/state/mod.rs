@@ -140,9 +140,7 @@ pub enum StateError {
     #[error("The leader epoch in the request is older than the epoch on the broker.")]
     FencedLeaderEpoch,
     /// The state was initialised again.
-    #[error(
-        "The share coordinator rejected the request because the share-group state epoch did not match."
-    )]
+    #[error("The coordinator rejected the request because the state epoch did not match.")]
     FencedStateEpoch,
     /// The record is too large.
     #[error("The server experienced an unexpected error when processing the request.")]

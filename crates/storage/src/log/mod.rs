@@ -120,7 +120,8 @@ pub fn lock_dir(disk: &dyn Disk, dir: &Path) -> Result<Box<dyn DirLock>> {
 /// What a log tells its listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogEvent {
-    /// Records before this offset are acknowledged and can be read.
+    /// Records before this offset are acknowledged and can be read. The last stable offset moves only
+    /// when this is told, which it is once more when the log start rises.
     AcknowledgedEnd(i64),
     /// The log went offline; reads of what is acknowledged still work where the disk lets them.
     Offline,

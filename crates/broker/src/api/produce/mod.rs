@@ -57,7 +57,7 @@ pub async fn handle_transactional(
         None => transaction::admit(ctx, &request).await,
         Some(_) => Admission::default(),
     };
-    append(ctx, raw, request, refusal, &admission)
+    append(ctx, raw, request, refusal.as_ref(), &admission)
 }
 
 /// Answers Produce for a request without batches of a transaction.
@@ -70,14 +70,14 @@ pub fn handle(
     request: ProduceRequest,
 ) -> Result<Outcome, ProtocolError> {
     let refusal = refuse_all(&request);
-    append(ctx, raw, request, refusal, &Admission::default())
+    append(ctx, raw, request, refusal.as_ref(), &Admission::default())
 }
 
 fn append(
     ctx: &Context,
     raw: &RawRequest,
     request: ProduceRequest,
-    refusal: Option<Refusal>,
+    refusal: Option<&Refusal>,
     admission: &Admission,
 ) -> Result<Outcome, ProtocolError> {
     let acks = request.acks;
@@ -96,7 +96,7 @@ fn append(
             waits: &mut waits,
             throttle: &mut throttle,
         };
-        responses.push(appending.topic(topic, refusal.as_ref()));
+        responses.push(appending.topic(topic, refusal));
     }
     // The reply goes at once; what the client sends meanwhile waits (KIP-219).
     ctx.connection.mute(throttle);

@@ -160,7 +160,12 @@ async fn fetch(
     targets: &[Target],
 ) -> Vec<Found> {
     if targets.is_empty() || request.max_records <= 0 || request.max_bytes <= 0 {
-        return Vec::new();
+        // Nothing is taken; what is wrong with a partition is told still.
+        let wrong = targets.iter().filter_map(|target| {
+            let error = target.found.as_ref().err()?;
+            Some(Found::refused(target.of, Refusal::from(*error)))
+        });
+        return wrong.collect();
     }
     let deadline = Instant::now() + wait_of(request);
     let waiting = Waiting::default();

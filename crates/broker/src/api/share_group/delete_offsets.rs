@@ -25,7 +25,7 @@ pub async fn handle(
         Ok(topics) => response.with_responses(topics),
         Err(error) => response
             .with_error_code(error.code())
-            .with_error_message(Some(text(error.to_string()))),
+            .with_error_message(Some(text(super::words(error)))),
     }
 }
 

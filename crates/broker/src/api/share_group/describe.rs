@@ -34,7 +34,7 @@ pub async fn handle(
             Err((error, message)) => DescribedGroup::default()
                 .with_group_id(group_id.clone())
                 .with_error_code(error.code())
-                .with_error_message(Some(text(message)))
+                .with_error_message(message.map(text))
                 .with_authorized_operations(NOT_ASKED),
         });
     }
@@ -44,17 +44,20 @@ pub async fn handle(
 async fn describe(
     ctx: &Context,
     group_id: &GroupId,
-) -> Result<ShareDescription, (GroupError, String)> {
-    let plain = |error: GroupError| (error, error.to_string());
+) -> Result<ShareDescription, (GroupError, Option<String>)> {
+    let plain = |error: GroupError| (error, None);
     let shard = shard_of(&ctx.state, group_id).await.map_err(plain)?;
     shard.read(|groups| {
         groups
             .describe_share_group(group_id)
             .map_err(|error| match error {
                 GroupError::GroupIdNotFound if groups.has_group(group_id) => {
-                    (error, format!("Group {} is not a share group.", group_id.0))
+                    let message = format!("Group {} is not a share group.", group_id.0);
+                    (error, Some(message))
                 }
-                GroupError::GroupIdNotFound => (error, format!("Group {} not found.", group_id.0)),
+                GroupError::GroupIdNotFound => {
+                    (error, Some(format!("Group {} not found.", group_id.0)))
+                }
                 _ => plain(error),
             })
     })

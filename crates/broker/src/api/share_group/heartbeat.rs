@@ -32,9 +32,7 @@ pub async fn handle(
             .with_assignment(beat.assignment.as_ref().map(given)),
         Err(refused) => response
             .with_error_code(refused.error.code())
-            .with_error_message(Some(text(
-                refused.message.unwrap_or_else(|| refused.error.to_string()),
-            ))),
+            .with_error_message(refused.message.map(text)),
     }
 }
 
@@ -52,7 +50,7 @@ async fn beat(ctx: &Context, request: &ShareGroupHeartbeatRequest) -> Result<Sha
     if id.is_empty() || id.chars().count() > MAX_MEMBER_CHARS {
         return Err(Refused {
             error: GroupError::InvalidRequest,
-            message: Some("Invalid member id in the request.".to_owned()),
+            message: None,
         });
     }
     let shard = shard_of(&ctx.state, &request.group_id).await?;
