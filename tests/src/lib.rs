@@ -17,7 +17,6 @@ pub mod command;
 pub mod mount;
 pub mod produce;
 pub mod requests;
-mod requests_of_transactions;
 pub mod server;
 pub mod transactions;
 pub mod wire;

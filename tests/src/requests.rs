@@ -2,6 +2,8 @@
 //! field of the protocol occurs in some version of some request.
 
 mod admin;
+mod members;
+mod transactions;
 
 use bytes::Bytes;
 use kafka_protocol::messages::*;
@@ -26,9 +28,10 @@ pub fn samples(topic: &str) -> Vec<(ApiKey, RequestKind)> {
     samples.extend(topics(topic));
     samples.extend(configs(topic));
     samples.extend(groups(topic));
-    samples.extend(crate::requests_of_transactions::samples(topic));
+    samples.extend(transactions::samples(topic));
     samples.extend(cluster(topic));
     samples.extend(admin::admin(topic));
+    samples.extend(members::samples(topic));
     samples
 }
 
@@ -511,12 +514,12 @@ pub fn newer(topic: &str) -> Vec<(ApiKey, i16, Vec<u8>)> {
         (
             ApiKey::WriteTxnMarkers,
             2,
-            crate::requests_of_transactions::write_txn_markers_2(topic),
+            transactions::write_txn_markers_2(topic),
         ),
         (
             ApiKey::TxnOffsetCommit,
             6,
-            crate::requests_of_transactions::txn_offset_commit_6(),
+            transactions::txn_offset_commit_6(),
         ),
         (ApiKey::ListOffsets, 11, list_offsets),
         (ApiKey::OffsetCommit, 10, offset_commit),
@@ -527,6 +530,7 @@ pub fn newer(topic: &str) -> Vec<(ApiKey, i16, Vec<u8>)> {
     ];
     let framed = bodies
         .into_iter()
+        .chain(members::newer(topic))
         .map(|(api, version, body)| (api, version, frame_of(api, version, &body)));
     framed.collect()
 }

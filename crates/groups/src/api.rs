@@ -66,7 +66,7 @@ pub enum Reply {
     DeleteGroup(Result<(), GroupError>),
     /// To the end of a transaction.
     EndTransaction(Result<(), PersistError>),
-    /// To [`ConsumerHeartbeat`].
+    /// To [`crate::ConsumerHeartbeat`].
     ConsumerHeartbeat(Result<ConsumerBeat, Refused>),
     /// To [`crate::ShareHeartbeat`].
     ShareHeartbeat(Result<ShareBeat, Refused>),

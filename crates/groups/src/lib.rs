@@ -1,4 +1,4 @@
-//! Consumer groups of the classic protocol as a pure state machine: no I/O, no clock, no wire
+//! Consumer groups of the classic and of the new protocol (KIP-848) as a pure state machine: no I/O, no clock, no wire
 //! format. The one job: decide who is in a group, which generation it is in, who gets which answer
 //! when, and which records make that last.
 //!
@@ -16,7 +16,7 @@
 //! of it: [`GroupCoordinator::apply_record`] for each record, then
 //! [`GroupCoordinator::finish_loading`].
 //!
-//! # A rebalance
+//! # A rebalance of the classic protocol
 //!
 //! ```text
 //!    A (leader)                  coordinator                   log             B

@@ -189,6 +189,11 @@ impl ShareSessions {
         Ok(false)
     }
 
+    /// Whether anybody has a session for this group.
+    pub fn has_members(&self, group: &str) -> bool {
+        self.members.contains_key(group)
+    }
+
     /// Ends a session. `None` when there is none.
     pub fn end(&mut self, key: &SessionKey) -> Option<ReleasedSession> {
         let session = self.sessions.remove(key)?;

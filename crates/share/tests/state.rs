@@ -138,7 +138,7 @@ impl Shell {
     }
 
     fn write(&mut self, of: i32, epochs: (i32, i32), what: &StateWrite) -> Result<(), StateError> {
-        self.done(|m, now, token, out| m.write(now, &key(of), true, epochs, what, token, out))
+        self.done(|m, now, token, out| m.write(now, (&key(of), true), epochs, what, token, out))
     }
 
     fn read(&mut self, of: i32, leader_epoch: i32) -> Result<PartitionState, StateError> {
@@ -285,7 +285,7 @@ fn a_failed_write_changes_nothing() {
     shell.initialize(0, 0, 0).unwrap();
     let what = write(0, &[batch(0, 4, DeliveryState::Acknowledged, 1)]);
     let token =
-        shell.ask(|m, now, token, out| m.write(now, &key(0), true, (0, 0), &what, token, out));
+        shell.ask(|m, now, token, out| m.write(now, (&key(0), true), (0, 0), &what, token, out));
     assert!(
         !shell.replies.contains_key(&token),
         "answered before it is stored"
@@ -340,7 +340,7 @@ fn run(seed: u64) {
                 let one = batch(first, last, state, 1 + random.below(3) as u16);
                 let what = write(known[of].start + random.below(3) as i64, &[one]);
                 shell.ask(|m, now, token, out| {
-                    m.write(now, &key(of as i32), true, (0, 0), &what, token, out);
+                    m.write(now, (&key(of as i32), true), (0, 0), &what, token, out);
                 });
                 pending.push((of, what));
             }

@@ -1,7 +1,7 @@
 //! `cargo xtask share`: the Java share consumer (KIP-932) against the server.
 //!
 //! First single situations, each with its own topic and group. Then several consumers share a topic while
-//! records are sent, and while the server and the consumers are killed ([`run`]); [`judge`] compares what they
+//! records are sent, and while the server and the consumers are killed ([`mod@run`]); [`judge`] compares what they
 //! wrote down with what was sent. *The same seed makes the same kills and the same decisions of the consumers;
 //! what the processes make of the time between is theirs.*
 

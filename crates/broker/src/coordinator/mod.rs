@@ -238,6 +238,20 @@ impl<K: Kind> Shard<K> {
         state: &Arc<BrokerState>,
         f: impl FnOnce(&mut K::Machine, i64, Token, &mut Vec<Effect<K>>),
     ) -> Result<Reply<K>, K::Error> {
+        let answer = self.submit(state, f);
+        tokio::select! {
+            answer = answer => answer.map_err(|_| K::UNAVAILABLE),
+            () = state.stopping.cancelled() => Err(K::UNAVAILABLE),
+        }
+    }
+
+    /// As [`ask`](Self::ask), with the step taken when this returns: steps that are submitted one after
+    /// the other are taken in that order.
+    pub fn submit(
+        self: &Arc<Self>,
+        state: &Arc<BrokerState>,
+        f: impl FnOnce(&mut K::Machine, i64, Token, &mut Vec<Effect<K>>),
+    ) -> oneshot::Receiver<Reply<K>> {
         let (caller, answer) = oneshot::channel();
         let token = {
             let mut inner = self.inner.lock();
@@ -249,10 +263,7 @@ impl<K: Kind> Shard<K> {
         self.step(state, |machine, now_ms, effects| {
             f(machine, now_ms, token, effects);
         });
-        tokio::select! {
-            answer = answer => answer.map_err(|_| K::UNAVAILABLE),
-            () = state.stopping.cancelled() => Err(K::UNAVAILABLE),
-        }
+        answer
     }
 
     /// Does what the core asked for; what that leads to, too.

@@ -179,7 +179,7 @@ impl ShareGroups {
         let Some(ended) = ended else { return };
         self.release_member(state, &ended.key.group, &ended.key.member);
         if ended.group_is_empty {
-            self.retire_group(&ended.key.group);
+            self.retire_unused(&ended.key.group);
         }
     }
 
@@ -252,7 +252,22 @@ impl ShareGroups {
         part.retire();
     }
 
-    /// Nobody fetches for the group any more, or its state is begun anew.
+    /// Frees what is in memory for a group that nobody fetches for.
+    pub fn retire_unused(&self, group: &str) {
+        let sessions = self.sessions.lock();
+        if sessions.has_members(group) {
+            return;
+        }
+        let mut groups = self.groups.lock();
+        if let Some(parts) = groups.get_mut(group) {
+            parts.retain(|_, part| !part.retire_when_idle());
+            if parts.is_empty() {
+                groups.remove(group);
+            }
+        }
+    }
+
+    /// The state of a group is begun anew.
     pub fn retire_group(&self, group: &str) {
         let mut groups = self.groups.lock();
         let parts = groups.remove(group);

@@ -1,6 +1,7 @@
 //! A share-partition in the server: the pure core behind a lock, its writes, its locks that run out,
 //! and the fetches that wait for it.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -32,6 +33,13 @@ pub struct SharePart {
 struct Inner {
     life: Life,
     last_write: u64,
+    /// Writes in the order of the decisions, which is that in which they are stored: a later one may
+    /// be about the same records.
+    writes: VecDeque<Write>,
+    /// A task takes writes from the queue.
+    is_writing: bool,
+    /// Writes in the queue, and those whose outcome is not known.
+    open_writes: usize,
     /// A task waits for the next lock to run out.
     has_timer: bool,
 }
@@ -45,6 +53,14 @@ enum Life {
     },
     /// Another one has taken its place.
     Retired,
+}
+
+/// Something to store.
+struct Write {
+    what: StateWrite,
+    state_epoch: i32,
+    /// How the core knows it, if its outcome matters, and who waits for it.
+    outcome: Option<(u64, oneshot::Sender<Result<(), Refusal>>)>,
 }
 
 /// What becomes of acknowledgements.
@@ -62,6 +78,9 @@ impl SharePart {
             inner: Mutex::new(Inner {
                 life: Life::New,
                 last_write: 0,
+                writes: VecDeque::new(),
+                is_writing: false,
+                open_writes: 0,
                 has_timer: false,
             }),
         })
@@ -190,9 +209,21 @@ impl SharePart {
             return Err(ResponseError::NotLeaderOrFollower.into());
         };
         let write = core.acknowledge(member, batches, &limits, number, now_ms)?;
-        let epoch = *state_epoch;
-        drop(inner);
-        Ok(write.map(|write| self.persist(state, number, write, epoch)))
+        let state_epoch = *state_epoch;
+        Ok(write.map(|what| {
+            let (told, hears) = oneshot::channel();
+            let outcome = Some((number, told));
+            self.persist(
+                state,
+                &mut inner,
+                Write {
+                    what,
+                    state_epoch,
+                    outcome,
+                },
+            );
+            hears
+        }))
     }
 
     /// Whatever a member holds can be acquired by others.
@@ -205,46 +236,61 @@ impl SharePart {
             return;
         };
         let write = core.release_member(member, &limits, number);
-        let epoch = *state_epoch;
-        drop(inner);
-        if let Some(write) = write {
-            drop(self.persist(state, number, write, epoch));
+        let state_epoch = *state_epoch;
+        if let Some(what) = write {
+            let outcome = Some((number, oneshot::channel().0));
+            self.persist(
+                state,
+                &mut inner,
+                Write {
+                    what,
+                    state_epoch,
+                    outcome,
+                },
+            );
         }
     }
 
-    /// Stores what a step asks for. It goes on when nobody waits for the result.
-    fn persist(
-        self: &Arc<Self>,
-        state: &Arc<BrokerState>,
-        number: u64,
-        write: StateWrite,
-        state_epoch: i32,
-    ) -> Acknowledging {
-        let (told, hears) = oneshot::channel();
-        let (part, state) = (self.clone(), state.clone());
-        tokio::spawn(async move {
-            let result = part.store(&state, &write, state_epoch).await;
-            let stored = result.is_ok();
-            let is_news = part.step(&state, |core, limits, now_ms| {
-                core.persisted(number, stored, limits, now_ms)
-            });
-            if is_news == Some(true) {
-                part.waiters.wake();
-            }
-            // A client that went away needs no answer.
-            let _ = told.send(result);
-        });
-        hears
+    /// Stores what a step asks for, after what earlier steps asked for. It goes on when nobody waits
+    /// for the result.
+    fn persist(self: &Arc<Self>, state: &Arc<BrokerState>, inner: &mut Inner, write: Write) {
+        inner.writes.push_back(write);
+        inner.open_writes += 1;
+        if !inner.is_writing {
+            inner.is_writing = true;
+            tokio::spawn(self.clone().write_all(state.clone()));
+        }
     }
 
-    async fn store(
+    /// Submits writes until there are none. Their outcomes are waited for elsewhere.
+    async fn write_all(self: Arc<Self>, state: Arc<BrokerState>) {
+        loop {
+            let next = {
+                let mut inner = self.inner.lock();
+                let next = inner.writes.pop_front();
+                inner.is_writing = next.is_some();
+                next
+            };
+            let Some(write) = next else { return };
+            let epochs = (write.state_epoch, self.leader_epoch);
+            let writing = store::begin_write(&state, &self.key, epochs, &write.what).await;
+            let (part, state) = (self.clone(), state.clone());
+            tokio::spawn(async move {
+                let result = match writing {
+                    Ok(writing) => writing.outcome(&state).await,
+                    Err(error) => Err(error),
+                };
+                part.written(&state, write.outcome, result);
+            });
+        }
+    }
+
+    fn written(
         self: &Arc<Self>,
         state: &Arc<BrokerState>,
-        write: &StateWrite,
-        state_epoch: i32,
-    ) -> Result<(), Refusal> {
-        let epochs = (state_epoch, self.leader_epoch);
-        let result = store::write(state, &self.key, epochs, write).await;
+        outcome: Option<(u64, oneshot::Sender<Result<(), Refusal>>)>,
+        result: Result<(), StateError>,
+    ) {
         if let Err(error) = result {
             tracing::info!(share_partition = %self.key, %error, "the state of a share-partition was not stored");
             let is_fenced = matches!(
@@ -258,7 +304,39 @@ impl SharePart {
                 state.share.retire(self);
             }
         }
-        Ok(result?)
+        if let Some((number, told)) = outcome {
+            let is_news = self.step(state, |core, limits, now_ms| {
+                core.persisted(number, result.is_ok(), limits, now_ms)
+            });
+            if is_news == Some(true) {
+                self.waiters.wake();
+            }
+            // A client that went away needs no answer.
+            let _ = told.send(result.map_err(Refusal::from));
+        }
+        let is_last = {
+            let mut inner = self.inner.lock();
+            inner.open_writes -= 1;
+            inner.open_writes == 0
+        };
+        if is_last {
+            state.share.retire_unused(&self.key.group);
+        }
+    }
+
+    /// Retires it, unless something has still to be stored: whoever took its place would read a state
+    /// without it. Returns whether it is retired.
+    pub(super) fn retire_when_idle(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let is_idle = inner.open_writes == 0;
+        if is_idle {
+            inner.life = Life::Retired;
+        }
+        drop(inner);
+        if is_idle {
+            self.waiters.wake();
+        }
+        is_idle
     }
 
     /// Ends the locks that have run out. Returns when to come again, Unix ms.
@@ -271,17 +349,23 @@ impl SharePart {
             return None;
         };
         let write = core.expire(&limits, now_ms);
-        let (epoch, due_ms) = (*state_epoch, core.next_deadline_ms());
+        let (state_epoch, due_ms) = (*state_epoch, core.next_deadline_ms());
         inner.has_timer = due_ms.is_some();
-        drop(inner);
-        if let Some(write) = write {
-            tracing::debug!(share_partition = %self.key, ?write, "locks have run out");
+        if let Some(what) = write {
+            tracing::debug!(share_partition = %self.key, ?what, "locks have run out");
+            // The locks are over whatever comes of it.
+            let outcome = None;
+            self.persist(
+                state,
+                &mut inner,
+                Write {
+                    what,
+                    state_epoch,
+                    outcome,
+                },
+            );
+            drop(inner);
             self.waiters.wake();
-            let (part, state) = (self.clone(), state.clone());
-            tokio::spawn(async move {
-                // The locks are over whatever comes of it.
-                let _ = part.store(&state, &write, epoch).await;
-            });
         }
         due_ms
     }

@@ -7,6 +7,7 @@ use dlog_share::{
     StateWrite, Summary,
 };
 use dlog_storage::StorageError;
+use tokio::sync::oneshot;
 
 use crate::coordinator::{self, Coordinators, Kind, Stored};
 use crate::partitions::Partition;
@@ -175,12 +176,46 @@ pub async fn write(
     epochs: (i32, i32),
     write: &StateWrite,
 ) -> Result<(), StateError> {
+    begin_write(state, key, epochs, write)
+        .await?
+        .outcome(state)
+        .await
+}
+
+/// A write that has its place among the others.
+pub struct Writing(oneshot::Receiver<Reply>);
+
+impl Writing {
+    /// What comes of it.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub async fn outcome(self, state: &Arc<BrokerState>) -> Result<(), StateError> {
+        let unavailable = StateError::CoordinatorNotAvailable;
+        tokio::select! {
+            reply = self.0 => done(&reply.map_err(|_| unavailable)?),
+            () = state.stopping.cancelled() => Err(unavailable),
+        }
+    }
+}
+
+/// As [`write`], but with the outcome still to be waited for: writes are stored in the order in which
+/// this returns.
+///
+/// # Errors
+/// [`StateError`].
+pub async fn begin_write(
+    state: &Arc<BrokerState>,
+    key: &ShareKey,
+    epochs: (i32, i32),
+    write: &StateWrite,
+) -> Result<Writing, StateError> {
     let exists = exists(state, key);
-    let asked = shard(state, key).await?;
-    let asked = asked.ask(state, |states, now_ms, token, out| {
-        states.write(now_ms, key, exists, epochs, write, token, out);
+    let shard = shard(state, key).await?;
+    let answer = shard.submit(state, |states, now_ms, token, out| {
+        states.write(now_ms, (key, exists), epochs, write, token, out);
     });
-    done(&asked.await?)
+    Ok(Writing(answer))
 }
 
 /// Forgets the state of a share-partition.

@@ -13,9 +13,9 @@ use super::{Group, Kind};
 
 /// The share group and what its step may touch; returns when the group is of another kind.
 macro_rules! share_step {
-    ($group:ident, $share:ident, $ctx:ident, $step:ident $(, else $other:expr)?) => {
+    ($group:ident, $share:ident, $ctx:ident, $step:ident, else $other:expr) => {
         let Kind::Share($share) = &mut $group.kind else {
-            return $($other)?;
+            $other
         };
         let mut $ctx = Ctx {
             config: &$step.config.share,
@@ -57,7 +57,7 @@ impl Group {
         if request.member_epoch == JOIN_EPOCH {
             self.become_share(request.settings);
         }
-        share_step!(self, share, ctx, step, else Err(self.not_a_share_group()));
+        share_step!(self, share, ctx, step, else return Err(self.not_a_share_group()));
         if request.member_epoch == LEAVE_EPOCH {
             share.leave(&request.member_id, &mut ctx)
         } else {
@@ -102,7 +102,7 @@ impl Group {
         if matches!(change, ShareStateChange::Initializing(_)) {
             self.become_share(step.config.share.defaults);
         }
-        share_step!(self, share, ctx, step, else Err(GroupError::GroupIdNotFound));
+        share_step!(self, share, ctx, step, else return Err(GroupError::GroupIdNotFound));
         let needs_nobody = matches!(
             change,
             ShareStateChange::Initializing(_) | ShareStateChange::Deleting(_)
@@ -115,7 +115,7 @@ impl Group {
     }
 
     pub(super) fn share_tick(&mut self, step: &Step<'_>) {
-        share_step!(self, share, ctx, step);
+        share_step!(self, share, ctx, step, else return);
         share.tick(&mut ctx);
     }
 

@@ -197,13 +197,11 @@ impl StateCoordinator {
         self.write_changes(vec![(key.clone(), change)], waits, out);
     }
 
-    /// Stores what a share-partition's leader says.
-    #[allow(clippy::too_many_arguments)] // The fields of the request.
+    /// Stores what a share-partition's leader says; with the key, whether the partition exists.
     pub fn write(
         &mut self,
         now_ms: i64,
-        key: &ShareKey,
-        exists: bool,
+        (key, exists): (&ShareKey, bool),
         (state_epoch, leader_epoch): (i32, i32),
         write: &StateWrite,
         token: Token,

@@ -112,22 +112,42 @@ impl LogCore {
     /// # Errors
     /// As [`LogCore::read_range`] and [`LogCore::aborted_transactions`].
     pub fn read_committed(&self, from: i64, max_bytes: usize) -> Result<Committed> {
-        self.while_untrimmed(|segments| {
-            let records = self.range_in(segments, from, max_bytes, ReadLimit::Stable)?;
-            // As they are now: the markers of what was read may stand in a segment that was begun since,
-            // before the last stable offset passed them.
-            let now = self.segments.load();
-            let is_any = now[containing(&now, from)..]
-                .iter()
-                .any(|segment| segment.aborted_facts().entries > 0);
-            if records.is_empty() || !is_any {
-                let aborted = Vec::new();
-                return Ok(Committed { records, aborted });
+        loop {
+            let read = |segments: &[Arc<Segment>]| self.committed_in(segments, from, max_bytes);
+            if let Some(committed) = self.while_untrimmed(read)? {
+                return Ok(committed);
             }
+        }
+    }
+
+    /// `None` when the segment that was read was replaced meanwhile: what compaction put in its place
+    /// need not know of the aborted transactions that were read.
+    fn committed_in(
+        &self,
+        segments: &[Arc<Segment>],
+        from: i64,
+        max_bytes: usize,
+    ) -> Result<Option<Committed>> {
+        let records = self.range_in(segments, from, max_bytes, ReadLimit::Stable)?;
+        // As they are now: the markers of what was read may stand in a segment that was begun since,
+        // before the last stable offset passed them.
+        let now = self.segments.load();
+        let holding = |list: &[Arc<Segment>]| list[containing(list, records.base_offset)].clone();
+        if records.is_empty() {
+            let aborted = Vec::new();
+            return Ok(Some(Committed { records, aborted }));
+        }
+        if !Arc::ptr_eq(&holding(segments), &holding(&now)) {
+            return Ok(None);
+        }
+        let mut behind = now[containing(&now, from)..].iter();
+        let aborted = if behind.any(|segment| segment.aborted_facts().entries > 0) {
             let to = end_of(segments, &records)?.unwrap_or_else(|| self.last_stable_offset());
-            let aborted = aborted_in(&now, from, to)?;
-            Ok(Committed { records, aborted })
-        })
+            aborted_in(&now, from, to)?
+        } else {
+            Vec::new()
+        };
+        Ok(Some(Committed { records, aborted }))
     }
 
     /// Appends the end marker of a producer's transaction, as the leader, without waiting for a flush:
