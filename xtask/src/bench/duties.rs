@@ -275,6 +275,8 @@ impl Duties<'_> {
             .args([
                 "bench", "group", "group", "--json", "--hold", "--rounds", "0",
             ])
+            // Their connections would be most of it.
+            .args(["--connections", "8"])
             .args([
                 "--members",
                 &members,

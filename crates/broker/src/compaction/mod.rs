@@ -4,7 +4,7 @@
 //! takes; what is done to the log by [`dlog_storage::LogCore::compact`] without it.
 //!
 //! Invariants: a log is compacted by one thread at a time. One that cannot be compacted is named, counted,
-//! and left alone for [`RETRY_AFTER_MS`]; the others go on. All threads together stay below
+//! and left alone for `RETRY_AFTER_MS`; the others go on. All threads together stay below
 //! `log.cleaner.io.max.bytes.per.second` and within `log.cleaner.dedupe.buffer.size`.
 
 mod metrics;

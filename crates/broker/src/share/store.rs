@@ -199,7 +199,7 @@ impl Writing {
     }
 }
 
-/// As [`write`], but with the outcome still to be waited for: writes are stored in the order in which
+/// As [`write()`], but with the outcome still to be waited for: writes are stored in the order in which
 /// this returns.
 ///
 /// # Errors

@@ -40,7 +40,7 @@ pub static GROUP_CONFIGS: &[ConfigDef] = &[
     def(
         "consumer.assignment.interval.ms",
         Int,
-        "1000",
+        "100",
         Check::AtLeast(0),
         Some("group.consumer.assignment.interval.ms"),
         "Time between two assignments that the server computes for a consumer group, in ms.",

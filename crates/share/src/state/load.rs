@@ -16,7 +16,7 @@ pub enum Applied {
 }
 
 impl StateCoordinator {
-    /// Applies a record of the log, in its order, before [`finish_loading`](Self::finish_loading).
+    /// Applies a record of the log, in its order, before `finish_loading`.
     ///
     /// # Errors
     /// [`CodecError`]; the record is skipped.

@@ -46,6 +46,10 @@ pub(super) struct GroupArgs {
     /// Session timeout of classic members, in ms; the broker has bounds for it.
     #[arg(long, default_value_t = 45_000, value_parser = clap::value_parser!(i32).range(1000..))]
     session_ms: i32,
+    /// Connections that members of the consumer protocol share, on a cluster of one broker; one each
+    /// without it. A classic join waits for others, so classic members always have their own.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    connections: Option<u32>,
     /// Print the report, then keep all groups until standard input ends.
     #[arg(long)]
     hold: bool,
@@ -132,6 +136,8 @@ impl Board {
 struct Group {
     arguments: GroupArgs,
     place: Place,
+    /// Those that members share.
+    shared: Arc<Vec<Arc<Connection>>>,
     board: Arc<Board>,
     members: JoinSet<Result<()>>,
     leaving: BTreeMap<u64, watch::Sender<bool>>,
@@ -139,10 +145,11 @@ struct Group {
 }
 
 impl Group {
-    fn new(arguments: &GroupArgs, place: Place) -> Self {
+    fn new(arguments: &GroupArgs, place: Place, shared: Arc<Vec<Arc<Connection>>>) -> Self {
         Self {
             arguments: arguments.clone(),
             place,
+            shared,
             board: Arc::default(),
             members: JoinSet::new(),
             leaving: BTreeMap::new(),
@@ -210,6 +217,7 @@ pub(super) async fn run(remote: &RemoteArgs, arguments: GroupArgs) -> Result<()>
     let run = now_ms();
     let done = AtomicU64::new(0);
     let total = u64::from(arguments.groups) + u64::from(arguments.rounds);
+    let shared = Arc::new(shared_connections(&client, &arguments, run).await?);
     let mut kept = Vec::new();
     let mut latencies = histogram()?;
     let mut assembly = Duration::ZERO;
@@ -221,7 +229,7 @@ pub(super) async fn run(remote: &RemoteArgs, arguments: GroupArgs) -> Result<()>
                 topic_id: topic.id,
                 partitions,
             };
-            let mut group = Group::new(&arguments, place);
+            let mut group = Group::new(&arguments, place, shared.clone());
             let took = assemble(&client, &mut group).await?;
             if number == 0 {
                 assembly = took;
@@ -253,8 +261,8 @@ pub(super) async fn run(remote: &RemoteArgs, arguments: GroupArgs) -> Result<()>
 /// All members join; the time until they agree.
 async fn assemble(client: &Client, group: &mut Group) -> Result<Duration> {
     let mut connections = Vec::new();
-    for _ in 0..group.arguments.members {
-        connections.push(connect(client, group).await?);
+    for number in 0..group.arguments.members as usize {
+        connections.push(connect(client, group, number).await?);
     }
     let began = Instant::now();
     for connection in connections {
@@ -273,7 +281,7 @@ async fn rebalance(
 ) -> Result<()> {
     let mut epoch = group.agree(-1, client.timeout()).await?;
     for _ in 0..group.arguments.rounds {
-        let connection = connect(client, group).await?;
+        let connection = connect(client, group, group.next as usize).await?;
         let began = Instant::now();
         group.leave();
         group.join(connection);
@@ -284,8 +292,29 @@ async fn rebalance(
     Ok(())
 }
 
-/// A join may wait for others, so every member has a connection of its own.
-async fn connect(client: &Client, group: &Group) -> Result<Arc<Connection>> {
+/// The connections that members share.
+async fn shared_connections(
+    client: &Client,
+    arguments: &GroupArgs,
+    run: i64,
+) -> Result<Vec<Arc<Connection>>> {
+    let count = match arguments.protocol {
+        Protocol::Classic => 0,
+        Protocol::Consumer => arguments.connections.unwrap_or(0),
+    };
+    let mut shared = Vec::new();
+    for _ in 0..count {
+        let group = format!("dlog-bench-{run}-0");
+        shared.push(client.coordinator(CoordinatorKind::Group, &group).await?);
+    }
+    Ok(shared)
+}
+
+/// The connection of member `number`.
+async fn connect(client: &Client, group: &Group, number: usize) -> Result<Arc<Connection>> {
+    if let Some(place) = number.checked_rem(group.shared.len()) {
+        return Ok(group.shared[place].clone());
+    }
     let kind = CoordinatorKind::Group;
     Ok(client.coordinator(kind, &group.place.group).await?)
 }

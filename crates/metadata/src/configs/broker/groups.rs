@@ -28,9 +28,9 @@ const fn number(
 pub(super) static GROUPS: &[ConfigDef] = &[
     number(
         "group.consumer.assignment.interval.ms",
-        "1000",
+        "100",
         0,
-        "Default of the group setting consumer.assignment.interval.ms.",
+        "Default of the group setting consumer.assignment.interval.ms; 1000 in Kafka.",
     ),
     fixed(
         "group.consumer.assignors",
