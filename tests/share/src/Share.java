@@ -89,7 +89,9 @@ final class Share {
             admin.listShareGroupOffsets(Map.of(group, new ListShareGroupOffsetsSpec()))
                     .partitionsToOffsetInfo(group).get().forEach((partition, info) -> lags.put(
                             partition.toString(),
-                            info.startOffset() + "/" + info.lag().map(String::valueOf).orElse("?")));
+                            // Nothing is known of a partition that is only about to be set up.
+                            info == null ? "-/?"
+                                    : info.startOffset() + "/" + info.lag().map(String::valueOf).orElse("?")));
         }
         return lags;
     }
