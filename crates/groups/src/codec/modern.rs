@@ -13,7 +13,7 @@ pub type TopicPartitions = (Uuid, Vec<i32>);
 /// A topic id, an array of partitions, the end of the tagged fields.
 const MIN_TOPIC_BYTES: usize = 18;
 
-fn begin<'a>(bytes: &'a [u8], what: &'static str) -> Result<Reader<'a>, CodecError> {
+pub(super) fn begin<'a>(bytes: &'a [u8], what: &'static str) -> Result<Reader<'a>, CodecError> {
     let mut reader = Reader::new(bytes);
     match reader.i16("value version")? {
         0 => Ok(reader),
@@ -21,18 +21,18 @@ fn begin<'a>(bytes: &'a [u8], what: &'static str) -> Result<Reader<'a>, CodecErr
     }
 }
 
-fn writer() -> Writer {
+pub(super) fn writer() -> Writer {
     let mut writer = Writer::with_capacity(128);
     writer.i16(0);
     writer
 }
 
-fn partitions(reader: &mut Reader<'_>) -> Result<Vec<i32>, CodecError> {
+pub(super) fn partitions(reader: &mut Reader<'_>) -> Result<Vec<i32>, CodecError> {
     let count = reader.count(true, 4, "partitions")?;
     (0..count).map(|_| reader.i32("partition")).collect()
 }
 
-fn topic_partitions(
+pub(super) fn topic_partitions(
     reader: &mut Reader<'_>,
     field: &'static str,
 ) -> Result<Vec<TopicPartitions>, CodecError> {
@@ -46,11 +46,25 @@ fn topic_partitions(
     Ok(topics)
 }
 
-fn write_partitions(writer: &mut Writer, partitions: &[i32]) -> Result<(), CodecError> {
+pub(super) fn write_partitions(writer: &mut Writer, partitions: &[i32]) -> Result<(), CodecError> {
     writer.count(partitions.len(), true, "partitions")?;
     partitions
         .iter()
         .for_each(|&partition| writer.i32(partition));
+    Ok(())
+}
+
+pub(super) fn write_topic_partitions(
+    writer: &mut Writer,
+    topics: &[TopicPartitions],
+    field: &'static str,
+) -> Result<(), CodecError> {
+    writer.count(topics.len(), true, field)?;
+    for (id, partitions) in topics {
+        writer.raw(id.as_bytes());
+        write_partitions(writer, partitions)?;
+        writer.uvarint(0);
+    }
     Ok(())
 }
 
@@ -160,12 +174,7 @@ impl TargetMemberValue {
     /// Writes it. An error means more partitions than an array can have.
     pub fn encode(&self) -> Result<Bytes, CodecError> {
         let mut writer = writer();
-        writer.count(self.topics.len(), true, "topic partitions")?;
-        for (id, partitions) in &self.topics {
-            writer.raw(id.as_bytes());
-            write_partitions(&mut writer, partitions)?;
-            writer.uvarint(0);
-        }
+        write_topic_partitions(&mut writer, &self.topics, "topic partitions")?;
         writer.uvarint(0);
         Ok(writer.finish())
     }

@@ -5,39 +5,15 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use dlog_coordination::{CodecError, Reader, Writer};
+use dlog_coordination::{CodecError, Reader};
 
 use super::TopicPartitions;
+use super::modern::{
+    begin, partitions, topic_partitions, write_partitions, write_topic_partitions, writer,
+};
 
 /// A topic id, a name, an array of partitions, the end of the tagged fields.
 const MIN_TOPIC_BYTES: usize = 18;
-
-fn begin<'a>(bytes: &'a [u8], what: &'static str) -> Result<Reader<'a>, CodecError> {
-    let mut reader = Reader::new(bytes);
-    match reader.i16("value version")? {
-        0 => Ok(reader),
-        version => Err(CodecError::UnknownVersion { what, version }),
-    }
-}
-
-fn writer() -> Writer {
-    let mut writer = Writer::with_capacity(128);
-    writer.i16(0);
-    writer
-}
-
-fn partitions(reader: &mut Reader<'_>) -> Result<Vec<i32>, CodecError> {
-    let count = reader.count(true, 4, "partitions")?;
-    (0..count).map(|_| reader.i32("partition")).collect()
-}
-
-fn write_partitions(writer: &mut Writer, partitions: &[i32]) -> Result<(), CodecError> {
-    writer.count(partitions.len(), true, "partitions")?;
-    partitions
-        .iter()
-        .for_each(|&partition| writer.i32(partition));
-    Ok(())
-}
 
 /// `ShareGroupMetadataValue`: the group's epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,18 +108,11 @@ impl ShareCurrentValue {
         let mut reader = begin(bytes, "share group current assignment value")?;
         let (epoch, previous_epoch) = (reader.i32("epoch")?, reader.i32("previous epoch")?);
         let state = reader.i8("state")?;
-        let count = reader.count(true, MIN_TOPIC_BYTES, "assigned partitions")?;
-        let mut assigned = Vec::with_capacity(count);
-        for _ in 0..count {
-            let id = Uuid::from_u128(reader.u128("topic id")?);
-            assigned.push((id, partitions(&mut reader)?));
-            reader.tagged(|_, _| Ok(()))?;
-        }
         Ok(Self {
             epoch,
             previous_epoch,
             state,
-            assigned,
+            assigned: topic_partitions(&mut reader, "assigned partitions")?,
         })
     }
 
@@ -153,12 +122,7 @@ impl ShareCurrentValue {
         writer.i32(self.epoch);
         writer.i32(self.previous_epoch);
         writer.i8(self.state);
-        writer.count(self.assigned.len(), true, "assigned partitions")?;
-        for (id, partitions) in &self.assigned {
-            writer.raw(id.as_bytes());
-            write_partitions(&mut writer, partitions)?;
-            writer.uvarint(0);
-        }
+        write_topic_partitions(&mut writer, &self.assigned, "assigned partitions")?;
         writer.uvarint(0);
         Ok(writer.finish())
     }

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use crate::api::Protocol;
 use crate::codec::{
     ClassicMemberValue, CurrentValue, GroupEpochValue, HeldPartitions, MemberValue, RegexValue,
-    TargetEpochValue, TargetMemberValue, kind,
+    kind,
 };
 use crate::error::CodecError;
-use crate::modern::{Assignment, Assignor, Held, Resolved, StateKey};
+use crate::modern::{Assignor, Held, Resolved, StateKey};
 
 use super::member::{ClassicPart, Duty, Member, MemberState};
 use super::{ConsumerGroup, MemberId};
@@ -28,19 +28,10 @@ impl ConsumerGroup {
                 };
                 Some(value.encode())
             }
-            kind::CONSUMER_TARGET => {
-                let value = TargetEpochValue {
-                    assignment_epoch: self.target.assignment_epoch,
-                    timestamp_ms: self.target.computed_ms,
-                };
-                Some(value.encode())
-            }
+            kind::CONSUMER_TARGET => Some(self.target.epoch_record()),
             kind::CONSUMER_MEMBER => Some(encoded(self.members.get(part)?.value().encode())),
             kind::CONSUMER_CURRENT => Some(encoded(self.members.get(part)?.current().encode())),
-            kind::CONSUMER_TARGET_MEMBER if self.target.has(part) => {
-                let topics = self.target.of(part).by_topic();
-                Some(encoded(TargetMemberValue { topics }.encode()))
-            }
+            kind::CONSUMER_TARGET_MEMBER => Some(encoded(self.target.member_record(part)?)),
             kind::CONSUMER_REGEX => {
                 let resolved = self.subscriptions.resolved.get(part)?;
                 let value = RegexValue {
@@ -89,11 +80,7 @@ impl ConsumerGroup {
                 self.target.metadata_hash = value.metadata_hash;
             }
             (kind::CONSUMER_GROUP, None) => self.target.group_epoch = 0,
-            (kind::CONSUMER_TARGET, value) => {
-                let value = value.map(TargetEpochValue::decode).transpose()?;
-                self.target.assignment_epoch = value.map_or(0, |value| value.assignment_epoch);
-                self.target.computed_ms = value.map_or(0, |value| value.timestamp_ms);
-            }
+            (kind::CONSUMER_TARGET, value) => self.target.restore_epoch(value)?,
             (kind::CONSUMER_MEMBER, Some(value)) => {
                 let value = MemberValue::decode(value)?;
                 // What was read can be written again.
@@ -113,13 +100,7 @@ impl ConsumerGroup {
                     member.state = MemberState::Stable;
                 }
             }
-            (kind::CONSUMER_TARGET_MEMBER, Some(value)) => {
-                let value = TargetMemberValue::decode(value)?;
-                let topics = value.topics.iter().map(|(id, parts)| (*id, &**parts));
-                self.target
-                    .set(part.into(), Assignment::from_topics(topics));
-            }
-            (kind::CONSUMER_TARGET_MEMBER, None) => drop(self.target.remove(part)),
+            (kind::CONSUMER_TARGET_MEMBER, value) => self.target.restore_member(part, value)?,
             (kind::CONSUMER_REGEX, Some(value)) => {
                 let value = RegexValue::decode(value)?;
                 // The version counted the metadata of another life of the server.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use dlog_coordination::{Action, LogEntry, Phase, StateMachine, Sweep};
+use dlog_coordination::{Action, Deadlines, LogEntry, Phase, StateMachine, Sweep};
 
 use crate::api::{
     Effect, Heartbeat, JoinGroup, LeaveGroup, LeftMember, Reply, SyncGroup, Token, WriteId,
@@ -42,7 +42,7 @@ pub struct GroupCoordinator {
     /// The groups that offsets of a producer's open transaction wait in.
     in_transaction: BTreeMap<i64, BTreeSet<Arc<str>>>,
     /// `Group::filed_deadline_ms` of the groups that have one, with the group's id.
-    deadlines: BTreeSet<(i64, Arc<str>)>,
+    deadlines: Deadlines,
     writes: Writes,
     sweep: Sweep,
 }
@@ -110,7 +110,7 @@ impl GroupCoordinator {
             groups: BTreeMap::new(),
             names: Names::default(),
             in_transaction: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             writes: Writes::default(),
             sweep: Sweep::default(),
         }
@@ -251,7 +251,7 @@ impl GroupCoordinator {
         if self.phase != Phase::Active {
             return None;
         }
-        let group = self.deadlines.first().map(|&(deadline_ms, _)| deadline_ms);
+        let group = self.deadlines.first_ms();
         group.into_iter().chain(self.sweep.due_ms()).min()
     }
 
@@ -261,15 +261,7 @@ impl GroupCoordinator {
         if self.phase != Phase::Active {
             return;
         }
-        let mut due = Vec::new();
-        while self
-            .deadlines
-            .first()
-            .is_some_and(|&(deadline_ms, _)| deadline_ms <= now_ms)
-        {
-            due.extend(self.deadlines.pop_first().map(|(_, group_id)| group_id));
-        }
-        for group_id in due {
+        for group_id in self.deadlines.take_due(now_ms) {
             self.with_group(&group_id, now_ms, out, |group, step| {
                 group.filed_deadline_ms = i64::MAX;
                 group.tick(step);
@@ -316,18 +308,18 @@ impl GroupCoordinator {
     fn remove_group(&mut self, group_id: &str) -> Option<Group> {
         let group = self.groups.remove(group_id)?;
         self.deadlines
-            .remove(&(group.filed_deadline_ms, group.id.clone()));
+            .remove(group.filed_deadline_ms, group.id.clone());
         Some(group)
     }
 }
 
 /// Files the group under its deadline. Postponed deadlines stay filed where they are until the
 /// tick comes: a heartbeat then costs nothing here.
-fn file(deadlines: &mut BTreeSet<(i64, Arc<str>)>, group: &mut Group) {
+fn file(deadlines: &mut Deadlines, group: &mut Group) {
     let hint_ms = group.deadline_hint_ms();
     if hint_ms < group.filed_deadline_ms {
-        deadlines.remove(&(group.filed_deadline_ms, group.id.clone()));
-        deadlines.insert((hint_ms, group.id.clone()));
+        deadlines.remove(group.filed_deadline_ms, group.id.clone());
+        deadlines.add(hint_ms, group.id.clone());
         group.filed_deadline_ms = hint_ms;
     }
 }

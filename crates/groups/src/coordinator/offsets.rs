@@ -15,6 +15,9 @@ use crate::step::{OffsetChange, OffsetsThen, Purpose, Step};
 
 use super::GroupCoordinator;
 
+/// Results, changes and records of a commit that is about to be written.
+type Prepared = (Vec<TopicResult>, Vec<OffsetChange>, Vec<GroupRecord>);
+
 impl GroupCoordinator {
     /// OffsetCommit. Answered with [`Reply::OffsetCommit`], once the offsets are stored.
     pub fn commit_offsets(
@@ -24,17 +27,10 @@ impl GroupCoordinator {
         token: Token,
         out: &mut Vec<Effect>,
     ) {
-        if let Err(error) = self.admit_commit(request, false, now_ms) {
-            let results = results_of(request, |_| Some(error));
-            self.step(now_ms, out)
-                .reply(token, Reply::OffsetCommit(results));
+        let prepared = self.prepare_commit(now_ms, request, false, token, out);
+        let Some((results, changes, records)) = prepared else {
             return;
-        }
-        let results = results_of(request, |partition| {
-            let fits = self.metadata_fits(&partition.metadata);
-            (!fits).then_some(GroupError::OffsetMetadataTooLarge)
-        });
-        let (changes, records) = self.commit_records(request, &results, now_ms);
+        };
         let group_id = request.group_id.as_str();
         self.with_group(group_id, now_ms, out, |group, step| {
             if records.is_empty() {
@@ -46,8 +42,32 @@ impl GroupCoordinator {
         });
     }
 
+    /// Judges a commit: the result of each partition, and the changes and records of those that are
+    /// fine. `None` where the sender may not commit, and has been told.
+    pub(super) fn prepare_commit(
+        &mut self,
+        now_ms: i64,
+        request: &OffsetCommit,
+        transactional: bool,
+        token: Token,
+        out: &mut Vec<Effect>,
+    ) -> Option<Prepared> {
+        if let Err(error) = self.admit_commit(request, transactional, now_ms) {
+            let results = results_of(request, |_| Some(error));
+            self.step(now_ms, out)
+                .reply(token, Reply::OffsetCommit(results));
+            return None;
+        }
+        let results = results_of(request, |partition| {
+            let fits = self.metadata_fits(&partition.metadata);
+            (!fits).then_some(GroupError::OffsetMetadataTooLarge)
+        });
+        let (changes, records) = self.commit_records(request, &results, now_ms);
+        Some((results, changes, records))
+    }
+
     /// Finds out whether the sender may commit; makes the group of a simple consumer.
-    pub(super) fn admit_commit(
+    fn admit_commit(
         &mut self,
         request: &OffsetCommit,
         transactional: bool,
@@ -80,7 +100,7 @@ impl GroupCoordinator {
         }
     }
 
-    pub(super) fn commit_records(
+    fn commit_records(
         &mut self,
         request: &OffsetCommit,
         results: &[TopicResult],
@@ -342,7 +362,7 @@ fn offset_key(group: &str, topic: &str, partition: i32) -> bytes::Bytes {
         .expect("group id and topic were bounded when they came in")
 }
 
-pub(super) fn results_of(
+fn results_of(
     request: &OffsetCommit,
     error_of: impl Fn(&CommitPartition) -> Option<GroupError>,
 ) -> Vec<TopicResult> {

@@ -17,7 +17,6 @@ use crate::step::{OffsetChange, OffsetsThen, Purpose};
 
 use super::GroupCoordinator;
 use super::load::Applied;
-use super::offsets::results_of;
 
 /// A write of an open transaction that has come to its end.
 pub(super) struct Transactional {
@@ -39,17 +38,10 @@ impl GroupCoordinator {
         token: Token,
         out: &mut Vec<Effect>,
     ) {
-        if let Err(error) = self.admit_commit(request, true, now_ms) {
-            let results = results_of(request, |_| Some(error));
-            self.step(now_ms, out)
-                .reply(token, Reply::OffsetCommit(results));
+        let prepared = self.prepare_commit(now_ms, request, true, token, out);
+        let Some((results, changes, records)) = prepared else {
             return;
-        }
-        let results = results_of(request, |partition| {
-            let fits = self.metadata_fits(&partition.metadata);
-            (!fits).then_some(GroupError::OffsetMetadataTooLarge)
-        });
-        let (changes, records) = self.commit_records(request, &results, now_ms);
+        };
         self.with_group(&request.group_id, now_ms, out, |group, step| {
             if records.is_empty() {
                 step.reply(token, Reply::OffsetCommit(results));

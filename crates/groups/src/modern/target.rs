@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Assignment;
 use super::assignor::Assigned;
+use crate::codec::{TargetEpochValue, TargetMemberValue};
+use crate::error::CodecError;
 
 type MemberId = Arc<str>;
 
@@ -43,10 +47,6 @@ impl Target {
         self.members.get(member).unwrap_or(NOTHING)
     }
 
-    pub(crate) fn has(&self, member: &str) -> bool {
-        self.members.contains_key(member)
-    }
-
     pub(crate) fn members(&self) -> impl Iterator<Item = (&MemberId, &Assignment)> {
         self.members.iter()
     }
@@ -72,5 +72,45 @@ impl Target {
         self.assignment_epoch = self.group_epoch;
         self.computed_ms = now_ms;
         changed
+    }
+
+    /// The record of the assignment epoch.
+    pub(crate) fn epoch_record(&self) -> Bytes {
+        let value = TargetEpochValue {
+            assignment_epoch: self.assignment_epoch,
+            timestamp_ms: self.computed_ms,
+        };
+        value.encode()
+    }
+
+    /// The record of a member's part; `None` when the target has none for it.
+    pub(crate) fn member_record(&self, member: &str) -> Option<Result<Bytes, CodecError>> {
+        let topics = self.members.get(member)?.by_topic();
+        Some(TargetMemberValue { topics }.encode())
+    }
+
+    /// Takes in a record of the assignment epoch; a tombstone: there is no target.
+    pub(crate) fn restore_epoch(&mut self, value: Option<&[u8]>) -> Result<(), CodecError> {
+        let value = value.map(TargetEpochValue::decode).transpose()?;
+        self.assignment_epoch = value.map_or(0, |value| value.assignment_epoch);
+        self.computed_ms = value.map_or(0, |value| value.timestamp_ms);
+        Ok(())
+    }
+
+    /// Takes in a record of a member's part.
+    pub(crate) fn restore_member(
+        &mut self,
+        member: &str,
+        value: Option<&[u8]>,
+    ) -> Result<(), CodecError> {
+        match value {
+            Some(value) => {
+                let value = TargetMemberValue::decode(value)?;
+                let topics = value.topics.iter().map(|(id, parts)| (*id, &**parts));
+                self.set(member.into(), Assignment::from_topics(topics));
+            }
+            None => drop(self.remove(member)),
+        }
+        Ok(())
     }
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::codec::{
-    ShareCurrentValue, ShareEpochValue, ShareMemberValue, ShareStatePartitionsValue,
-    TargetEpochValue, TargetMemberValue, kind,
+    ShareCurrentValue, ShareEpochValue, ShareMemberValue, ShareStatePartitionsValue, kind,
 };
 use crate::error::CodecError;
 use crate::modern::{Assignment, StateKey};
@@ -25,19 +24,10 @@ impl ShareGroup {
                 };
                 Some(value.encode())
             }
-            kind::SHARE_TARGET => {
-                let value = TargetEpochValue {
-                    assignment_epoch: self.target.assignment_epoch,
-                    timestamp_ms: self.target.computed_ms,
-                };
-                Some(value.encode())
-            }
+            kind::SHARE_TARGET => Some(self.target.epoch_record()),
             kind::SHARE_MEMBER => Some(encoded(self.members.get(part)?.value().encode())),
             kind::SHARE_CURRENT => Some(encoded(self.members.get(part)?.current().encode())),
-            kind::SHARE_TARGET_MEMBER if self.target.has(part) => {
-                let topics = self.target.of(part).by_topic();
-                Some(encoded(TargetMemberValue { topics }.encode()))
-            }
+            kind::SHARE_TARGET_MEMBER => Some(encoded(self.target.member_record(part)?)),
             kind::SHARE_STATE_PARTITIONS if self.books.is_stored => {
                 Some(encoded(self.books.value().encode()))
             }
@@ -76,11 +66,7 @@ impl ShareGroup {
                 self.target.metadata_hash = value.metadata_hash;
             }
             (kind::SHARE_GROUP, None) => self.target.group_epoch = 0,
-            (kind::SHARE_TARGET, value) => {
-                let value = value.map(TargetEpochValue::decode).transpose()?;
-                self.target.assignment_epoch = value.map_or(0, |value| value.assignment_epoch);
-                self.target.computed_ms = value.map_or(0, |value| value.timestamp_ms);
-            }
+            (kind::SHARE_TARGET, value) => self.target.restore_epoch(value)?,
             (kind::SHARE_MEMBER, Some(value)) => {
                 let value = ShareMemberValue::decode(value)?;
                 // What was read can be written again.
@@ -103,13 +89,7 @@ impl ShareGroup {
                     member.assigned = Assignment::new();
                 }
             }
-            (kind::SHARE_TARGET_MEMBER, Some(value)) => {
-                let value = TargetMemberValue::decode(value)?;
-                let topics = value.topics.iter().map(|(id, parts)| (*id, &**parts));
-                self.target
-                    .set(part.into(), Assignment::from_topics(topics));
-            }
-            (kind::SHARE_TARGET_MEMBER, None) => drop(self.target.remove(part)),
+            (kind::SHARE_TARGET_MEMBER, value) => self.target.restore_member(part, value)?,
             (kind::SHARE_STATE_PARTITIONS, value) => {
                 let value = value.map(ShareStatePartitionsValue::decode).transpose()?;
                 self.books.restore(value);

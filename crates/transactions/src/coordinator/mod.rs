@@ -9,11 +9,11 @@ mod load;
 mod markers;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use dlog_coordination::{Action, LogEntry, Phase, StateMachine, Sweep};
+use dlog_coordination::{Action, Deadlines, LogEntry, Phase, StateMachine, Sweep};
 
 use crate::api::{Effect, Markers, MarkersId, Record, Reply, Token, TransactionCounts, WriteId};
 use crate::codec::{self, TopicPartitions, TransactionValue};
@@ -41,7 +41,7 @@ pub struct TransactionCoordinator {
     /// Ordered, so that the same inputs give the same effects in the same order.
     entries: BTreeMap<Arc<str>, Entry>,
     /// `Entry::filed_ms` of those that have one.
-    deadlines: BTreeSet<(i64, Arc<str>)>,
+    deadlines: Deadlines,
     writes: Writes,
     markers: BTreeMap<MarkersId, Arc<str>>,
     last_markers: u64,
@@ -117,7 +117,7 @@ impl TransactionCoordinator {
             epoch,
             phase: Phase::Loading,
             entries: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
+            deadlines: Deadlines::default(),
             writes: Writes::default(),
             markers: BTreeMap::new(),
             last_markers: 0,
@@ -196,7 +196,7 @@ impl TransactionCoordinator {
         if self.phase != Phase::Active {
             return None;
         }
-        let entry = self.deadlines.first().map(|&(deadline_ms, _)| deadline_ms);
+        let entry = self.deadlines.first_ms();
         entry.into_iter().chain(self.sweep.due_ms()).min()
     }
 
@@ -206,15 +206,7 @@ impl TransactionCoordinator {
         if self.phase != Phase::Active {
             return;
         }
-        let mut due = Vec::new();
-        while self
-            .deadlines
-            .first()
-            .is_some_and(|&(at_ms, _)| at_ms <= now_ms)
-        {
-            due.extend(self.deadlines.pop_first().map(|(_, id)| id));
-        }
-        for id in due {
+        for id in self.deadlines.take_due(now_ms) {
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
@@ -252,10 +244,10 @@ impl TransactionCoordinator {
             return;
         }
         if let Some(before) = before {
-            self.deadlines.remove(&(before, key.clone()));
+            self.deadlines.remove(before, key.clone());
         }
         if let Some(after) = after {
-            self.deadlines.insert((after, key));
+            self.deadlines.add(after, key);
         }
         if let Some(entry) = self.entries.get_mut(id) {
             entry.filed_ms = after;
