@@ -52,6 +52,7 @@ pub mod list_groups;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
+mod offsets_of_groups;
 pub mod share_acknowledge;
 pub mod share_fetch;
 pub mod share_group;

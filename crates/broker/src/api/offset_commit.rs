@@ -1,7 +1,5 @@
 //! OffsetCommit (key 8): answered when the offsets are written to `__consumer_offsets`.
 
-use std::collections::HashMap;
-
 use dlog_groups::{CommitPartition, CommitTopic, GroupError, OffsetCommit, Reply, TopicResult};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestTopic;
@@ -11,6 +9,7 @@ use kafka_protocol::messages::offset_commit_response::{
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse, TopicName};
 use uuid::Uuid;
 
+use super::offsets_of_groups::{Codes, Named};
 use super::{Context, text};
 use crate::net::reply::Outcome;
 use crate::protocol::{ProtocolError, RawRequest, newer};
@@ -20,9 +19,6 @@ const GROUP_ID_NOT_FOUND: i16 = 9;
 
 /// Topics are named by id from this version on (KIP-848).
 const TOPIC_IDS: i16 = 10;
-
-/// Error codes by topic and partition.
-type Codes = HashMap<(String, i32), i16>;
 
 /// Answers OffsetCommit.
 ///
@@ -45,80 +41,23 @@ async fn answer_by_id(
     mut request: OffsetCommitRequest,
     ids: &[Uuid],
 ) -> OffsetCommitResponse {
-    let image = ctx.state.image();
-    let mut known = Vec::with_capacity(ids.len());
-    let mut slots = Vec::with_capacity(ids.len());
-    for (mut topic, id) in request.topics.into_iter().zip(ids) {
-        match image.topic_by_id(*id) {
-            Some(found) => {
-                topic.name = TopicName(text(&*found.name));
-                known.push(topic);
-                slots.push(None);
-            }
-            None => slots.push(Some(result(&topic, |_| {
-                ResponseError::UnknownTopicId.code()
-            }))),
-        }
-    }
-    request.topics = known;
-    let mut answered = answer(ctx, &request).await.topics.into_iter();
-    let topics = slots
-        .into_iter()
-        .filter_map(|slot| slot.or_else(|| answered.next()));
-    OffsetCommitResponse::default().with_topics(topics.collect())
+    let rename =
+        |topic: &mut OffsetCommitRequestTopic, name: &str| topic.name = TopicName(text(name));
+    let unknown =
+        |topic: &OffsetCommitRequestTopic| result(topic, |_| ResponseError::UnknownTopicId.code());
+    let topics = std::mem::take(&mut request.topics);
+    let mut named = Named::new(&ctx.state.image(), topics, ids, rename, unknown);
+    request.topics = std::mem::take(&mut named.known);
+    let answered = answer(ctx, &request).await.topics;
+    OffsetCommitResponse::default().with_topics(named.answers(answered))
 }
 
 async fn answer(ctx: &Context, request: &OffsetCommitRequest) -> OffsetCommitResponse {
-    let mut codes = Codes::new();
-    let topics: Vec<CommitTopic> = request
-        .topics
-        .iter()
-        .map(|topic| known_partitions(ctx, topic, &mut codes))
-        .collect();
-    let otherwise = match commit(ctx, request, topics).await {
-        Ok(results) => {
-            for topic in results {
-                for (partition, error) in topic.partitions {
-                    codes.insert(
-                        (topic.topic.clone(), partition),
-                        error.map_or(0, GroupError::code),
-                    );
-                }
-            }
-            GroupError::UnknownServerError.code()
-        }
-        Err(error) => error.code(),
-    };
-    let answers = request.topics.iter().map(|topic| {
-        result(topic, |index| {
-            let code = codes.get(&(topic.name.to_string(), index)).copied();
-            code.unwrap_or(otherwise)
-        })
-    });
-    OffsetCommitResponse::default().with_topics(answers.collect())
-}
-
-/// The partitions that exist; the others get their error.
-fn known_partitions(
-    ctx: &Context,
-    topic: &OffsetCommitRequestTopic,
-    codes: &mut Codes,
-) -> CommitTopic {
+    let mut codes = Codes::default();
     let image = ctx.state.image();
-    let found = image.topic(&topic.name);
-    let count = found.map_or(0, |topic| topic.partitions.len());
-    let mut partitions = Vec::with_capacity(topic.partitions.len());
-    for partition in &topic.partitions {
-        let index = partition.partition_index;
-        if !usize::try_from(index).is_ok_and(|index| index < count) {
-            codes.insert(
-                (topic.name.to_string(), index),
-                ResponseError::UnknownTopicOrPartition.code(),
-            );
-            continue;
-        }
-        partitions.push(CommitPartition {
-            partition: index,
+    let topics = request.topics.iter().map(|topic| {
+        let asked = topic.partitions.iter().map(|partition| CommitPartition {
+            partition: partition.partition_index,
             offset: partition.committed_offset,
             leader_epoch: partition.committed_leader_epoch,
             metadata: partition
@@ -127,12 +66,16 @@ fn known_partitions(
                 .unwrap_or_default()
                 .to_owned(),
         });
-    }
-    CommitTopic {
-        topic: topic.name.to_string(),
-        topic_id: Uuid::nil(),
-        partitions,
-    }
+        codes.known_partitions(&image, &topic.name, asked)
+    });
+    let topics: Vec<CommitTopic> = topics.collect();
+    let committed = commit(ctx, request, topics).await;
+    codes.take_in(committed.map_err(GroupError::code));
+    let answers = request
+        .topics
+        .iter()
+        .map(|topic| result(topic, |index| codes.of(&topic.name, index)));
+    OffsetCommitResponse::default().with_topics(answers.collect())
 }
 
 async fn commit(

@@ -4,7 +4,6 @@
 //! before 5 have it added with AddOffsetsToTxn and it is verified, version 5 leaves it to the server
 //! (KIP-890).
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use dlog_groups::{
@@ -20,6 +19,7 @@ use kafka_protocol::messages::txn_offset_commit_response::{
 use kafka_protocol::messages::{TopicName, TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 use uuid::Uuid;
 
+use super::offsets_of_groups::{Codes, Named};
 use super::{Context, text};
 use crate::groups::{self, OFFSETS_TOPIC, Shard};
 use crate::net::reply::Outcome;
@@ -32,9 +32,6 @@ const ABORTABLE: i16 = 4;
 const ADDS: i16 = 5;
 /// Topics are named by id, and clients know the errors of member epochs, from this version on (KIP-848).
 const TOPIC_IDS: i16 = 6;
-
-/// Error codes by topic and partition.
-type Codes = HashMap<(String, i32), i16>;
 
 /// Answers TxnOffsetCommit.
 ///
@@ -57,94 +54,47 @@ async fn answer_by_id(
     mut request: TxnOffsetCommitRequest,
     ids: &[Uuid],
 ) -> TxnOffsetCommitResponse {
-    let image = ctx.state.image();
-    let mut known = Vec::with_capacity(ids.len());
-    let mut slots = Vec::with_capacity(ids.len());
-    for (mut topic, id) in request.topics.into_iter().zip(ids) {
-        match image.topic_by_id(*id) {
-            Some(found) => {
-                topic.name = TopicName(text(&*found.name));
-                known.push(topic);
-                slots.push(None);
-            }
-            None => slots.push(Some(result(&topic, |_| {
-                ResponseError::UnknownTopicId.code()
-            }))),
-        }
-    }
-    request.topics = known;
-    let mut answered = answer(ctx, &request).await.topics.into_iter();
-    let topics = slots
-        .into_iter()
-        .filter_map(|slot| slot.or_else(|| answered.next()));
-    TxnOffsetCommitResponse::default().with_topics(topics.collect())
+    let rename =
+        |topic: &mut TxnOffsetCommitRequestTopic, name: &str| topic.name = TopicName(text(name));
+    let unknown = |topic: &TxnOffsetCommitRequestTopic| {
+        result(topic, |_| ResponseError::UnknownTopicId.code())
+    };
+    let topics = std::mem::take(&mut request.topics);
+    let mut named = Named::new(&ctx.state.image(), topics, ids, rename, unknown);
+    request.topics = std::mem::take(&mut named.known);
+    let answered = answer(ctx, &request).await.topics;
+    TxnOffsetCommitResponse::default().with_topics(named.answers(answered))
 }
 
 async fn answer(ctx: &Context, request: &TxnOffsetCommitRequest) -> TxnOffsetCommitResponse {
-    let mut codes = Codes::new();
-    let topics: Vec<CommitTopic> = request
-        .topics
-        .iter()
-        .map(|topic| known_partitions(ctx, topic, &mut codes))
-        .collect();
+    let mut codes = Codes::default();
+    let image = ctx.state.image();
+    let topics = request.topics.iter().map(|topic| {
+        let asked = topic.partitions.iter().map(|partition| CommitPartition {
+            partition: partition.partition_index,
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            metadata: partition
+                .committed_metadata
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
+        });
+        codes.known_partitions(&image, &topic.name, asked)
+    });
+    let topics: Vec<CommitTopic> = topics.collect();
     let nothing_left = topics.iter().all(|topic| topic.partitions.is_empty());
     let committed = if nothing_left {
         Ok(Vec::new())
     } else {
         commit(ctx, request, topics).await
     };
-    let otherwise = match committed {
-        Ok(results) => {
-            for topic in results {
-                for (partition, error) in topic.partitions {
-                    codes.insert(
-                        (topic.topic.clone(), partition),
-                        error.map_or(0, GroupError::code),
-                    );
-                }
-            }
-            GroupError::UnknownServerError.code()
-        }
-        Err(code) => code,
-    };
-    let answers = request.topics.iter().map(|topic| {
-        result(topic, |index| {
-            let code = codes.get(&(topic.name.to_string(), index)).copied();
-            code.unwrap_or(otherwise)
-        })
-    });
+    codes.take_in(committed);
+    let answers = request
+        .topics
+        .iter()
+        .map(|topic| result(topic, |index| codes.of(&topic.name, index)));
     TxnOffsetCommitResponse::default().with_topics(answers.collect())
-}
-
-/// The partitions that exist; the others get their error.
-fn known_partitions(
-    ctx: &Context,
-    topic: &TxnOffsetCommitRequestTopic,
-    codes: &mut Codes,
-) -> CommitTopic {
-    let image = ctx.state.image();
-    let count = image.topic(&topic.name).map_or(0, |t| t.partitions.len());
-    let mut partitions = Vec::with_capacity(topic.partitions.len());
-    for partition in &topic.partitions {
-        let index = partition.partition_index;
-        if !usize::try_from(index).is_ok_and(|index| index < count) {
-            let unknown = ResponseError::UnknownTopicOrPartition.code();
-            codes.insert((topic.name.to_string(), index), unknown);
-            continue;
-        }
-        let metadata = partition.committed_metadata.as_deref();
-        partitions.push(CommitPartition {
-            partition: index,
-            offset: partition.committed_offset,
-            leader_epoch: partition.committed_leader_epoch,
-            metadata: metadata.unwrap_or_default().to_owned(),
-        });
-    }
-    CommitTopic {
-        topic: topic.name.to_string(),
-        topic_id: Uuid::nil(),
-        partitions,
-    }
 }
 
 /// The error is that of all partitions.

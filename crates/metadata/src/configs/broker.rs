@@ -39,6 +39,23 @@ const fn fixed(
     def(name, kind, default, Check::Any, ReadOnly, doc)
 }
 
+/// A whole number from `least` on, set when the server starts.
+const fn number(
+    name: &'static str,
+    default: &'static str,
+    least: i64,
+    doc: &'static str,
+) -> ConfigDef {
+    def(
+        name,
+        Int,
+        Some(default),
+        Check::AtLeast(least),
+        ReadOnly,
+        doc,
+    )
+}
+
 /// The setting with this name.
 pub fn find(name: &str) -> Option<&'static ConfigDef> {
     let found = BROKER_CONFIGS.binary_search_by(|def| def.name.cmp(name));

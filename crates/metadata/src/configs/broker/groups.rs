@@ -1,28 +1,12 @@
 //! The broker settings of groups that the server assigns (KIP-848, KIP-932, KIP-1071): what holds for a
 //! group that has no setting of its own, and the bounds for those that have.
 
-use super::{ConfigDef, def, fixed};
+use super::{ConfigDef, def, fixed, number};
 use crate::configs::Check;
-use crate::configs::ConfigKind::{Int, List, String};
+use crate::configs::ConfigKind::{List, String};
 use crate::configs::Update::ReadOnly;
 
 const MOST: &str = "2147483647";
-
-const fn number(
-    name: &'static str,
-    default: &'static str,
-    least: i64,
-    doc: &'static str,
-) -> ConfigDef {
-    def(
-        name,
-        Int,
-        Some(default),
-        Check::AtLeast(least),
-        ReadOnly,
-        doc,
-    )
-}
 
 /// In the order of their names.
 pub(super) static GROUPS: &[ConfigDef] = &[

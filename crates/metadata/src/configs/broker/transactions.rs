@@ -1,25 +1,9 @@
 //! The broker settings of transactions (KIP-98, KIP-664, KIP-890).
 
-use super::{ConfigDef, def, fixed};
+use super::{ConfigDef, def, fixed, number};
 use crate::configs::Check;
-use crate::configs::ConfigKind::{Boolean, Int, Short};
+use crate::configs::ConfigKind::{Boolean, Short};
 use crate::configs::Update::{ClusterWide, ReadOnly};
-
-const fn number(
-    name: &'static str,
-    default: &'static str,
-    least: i64,
-    doc: &'static str,
-) -> ConfigDef {
-    def(
-        name,
-        Int,
-        Some(default),
-        Check::AtLeast(least),
-        ReadOnly,
-        doc,
-    )
-}
 
 /// In the order of their names.
 pub(super) static TRANSACTIONS: &[ConfigDef] = &[
