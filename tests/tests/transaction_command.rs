@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A step that fails is a test that fails.
 
+use std::path::Path;
+
 use dlog_storage::record::BatchBuilder;
 use dlog_system_tests::command::Cli;
 use dlog_system_tests::produce::{create_topic, produce_request, produced_at, topic_name};
@@ -76,13 +78,19 @@ fn set_verification(connection: &mut Connection, value: &str) {
     assert_eq!(answer.responses[0].error_code, 0, "{answer:?}");
 }
 
-#[test]
-fn an_open_transaction_is_listed_and_described() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&folder.path().join("data")).unwrap();
+/// A server with the topic `orders`.
+fn started(folder: &Path) -> (Server, Cli, Connection) {
+    let server = Server::start(&folder.join("data")).unwrap();
     let cli = Cli::new(server.kafka);
     let mut connection = Connection::open(server.kafka).unwrap();
     create_topic(&mut connection, "orders", 1, &[]).unwrap();
+    (server, cli, connection)
+}
+
+#[test]
+fn an_open_transaction_is_listed_and_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, cli, mut connection) = started(folder.path());
     let producer = init(&mut connection, Some("payments"));
     let topic = AddPartitionsToTxnTopic::default()
         .with_name(topic_name("orders"))
@@ -132,10 +140,7 @@ fn an_open_transaction_is_listed_and_described() {
 #[test]
 fn a_transaction_that_no_coordinator_knows_is_found_and_aborted() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&folder.path().join("data")).unwrap();
-    let cli = Cli::new(server.kafka);
-    let mut connection = Connection::open(server.kafka).unwrap();
-    create_topic(&mut connection, "orders", 1, &[]).unwrap();
+    let (_server, cli, mut connection) = started(folder.path());
     let producer = init(&mut connection, None);
     // As an old broker would have taken it.
     set_verification(&mut connection, "false");

@@ -5,36 +5,29 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use dlog_storage::disk::{Disk, SimDisk};
 use dlog_storage::record::{BatchBuilder, BatchHeader, Compression};
 use dlog_storage::{
     AppendMode, CleanupPolicy, CompactionEnd, CompactionOptions, CompactionReport, FlushPolicy,
-    Flusher, Format, Log, LogConfig, LogEnv, NewRecord, ReadLimit, StorageError, Unhurried,
+    Format, Log, LogConfig, NewRecord, ReadLimit, StorageError, Unhurried,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use common::env;
 
 const DIR: &str = "/data/t-0";
 const LEADER: AppendMode = AppendMode::Leader {
     leader_epoch: 3,
     log_append_time: None,
 };
-
-fn env(disk: &SimDisk) -> LogEnv {
-    let clock = AtomicI64::new(1_000);
-    LogEnv {
-        disk: Arc::new(disk.clone()),
-        flusher: Arc::new(Flusher::manual()),
-        clock: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
-        take_lock: true,
-    }
-}
 
 fn config() -> LogConfig {
     LogConfig {

@@ -6,34 +6,26 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use dlog_storage::disk::{Disk, SimDisk, SimFault};
 use dlog_storage::record::{Batch, BatchBuilder, Compression};
 use dlog_storage::{
-    AppendMode, CleanupPolicy, CompactionOptions, EndMarker, FlushPolicy, Flusher, Format, Log,
-    LogConfig, LogEnv, NewRecord, ReadLimit, StorageError, Unhurried,
+    AppendMode, CleanupPolicy, CompactionOptions, EndMarker, FlushPolicy, Format, Log, LogConfig,
+    NewRecord, ReadLimit, StorageError, Unhurried,
 };
+
+use common::env;
 
 const DIR: &str = "/data/t-0";
 const LEADER: AppendMode = AppendMode::Leader {
     leader_epoch: 0,
     log_append_time: None,
 };
-
-fn env(disk: &SimDisk) -> LogEnv {
-    let clock = AtomicI64::new(1_000);
-    LogEnv {
-        disk: Arc::new(disk.clone()),
-        flusher: Arc::new(Flusher::manual()),
-        clock: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
-        take_lock: true,
-    }
-}
 
 fn config() -> LogConfig {
     LogConfig {

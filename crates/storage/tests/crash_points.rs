@@ -6,27 +6,20 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use dlog_storage::disk::{Disk, SimDisk, SimFault};
 use dlog_storage::offline::convert_on;
 use dlog_storage::record::Compression;
-use dlog_storage::{FlushPolicy, Flusher, Format, Log, LogConfig, LogEnv, StorageError};
+use dlog_storage::{FlushPolicy, Format, Log, LogConfig, StorageError};
+
+use common::env;
 
 const DIR: &str = "/data/t-0";
-
-fn env(disk: &SimDisk) -> LogEnv {
-    let clock = AtomicI64::new(1_000);
-    LogEnv {
-        disk: Arc::new(disk.clone()),
-        flusher: Arc::new(Flusher::manual()),
-        clock: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
-        take_lock: true,
-    }
-}
 
 fn config(format: Format) -> LogConfig {
     LogConfig {

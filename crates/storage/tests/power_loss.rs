@@ -6,31 +6,24 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use dlog_storage::disk::{Disk, SimDisk, SimFault};
 use dlog_storage::record::BatchBuilder;
 use dlog_storage::{
-    AppendMode, FlushPolicy, Flusher, Format, Log, LogConfig, LogEnv, NewRecord, StorageError,
+    AppendMode, FlushPolicy, Flusher, Format, Log, LogConfig, NewRecord, StorageError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use common::env;
+
 const SEEDS: u64 = 3_000;
 const LIVES: usize = 4;
-
-fn env(disk: &SimDisk) -> LogEnv {
-    let clock = AtomicI64::new(1_000);
-    LogEnv {
-        disk: Arc::new(disk.clone()),
-        flusher: Arc::new(Flusher::manual()),
-        clock: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
-        take_lock: true,
-    }
-}
 
 fn config(random: &mut StdRng, flush: FlushPolicy) -> LogConfig {
     LogConfig {

@@ -7,10 +7,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use dlog_storage::disk::{Disk, SimDisk, SimFault};
@@ -18,10 +19,12 @@ use dlog_storage::record::control::EndTxnMarker;
 use dlog_storage::record::{Batch, BatchBuilder};
 use dlog_storage::{
     AbortedTransaction, AppendMode, Appended, EndMarker, FlushPolicy, Flusher, Log, LogConfig,
-    LogEnv, ReadLimit, StorageError,
+    ReadLimit, StorageError,
 };
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+
+use common::env;
 
 const SEEDS: u64 = 600;
 const LIVES: usize = 4;
@@ -30,16 +33,6 @@ const LEADER: AppendMode = AppendMode::Leader {
     leader_epoch: 0,
     log_append_time: None,
 };
-
-fn env(disk: &SimDisk) -> LogEnv {
-    let clock = AtomicI64::new(1_000);
-    LogEnv {
-        disk: Arc::new(disk.clone()),
-        flusher: Arc::new(Flusher::manual()),
-        clock: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
-        take_lock: true,
-    }
-}
 
 fn config(random: &mut StdRng, flush: FlushPolicy) -> LogConfig {
     LogConfig {

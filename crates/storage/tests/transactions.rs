@@ -3,32 +3,25 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use dlog_storage::disk::SimDisk;
 use dlog_storage::record::BatchBuilder;
 use dlog_storage::{
-    AbortedTransaction, AppendMode, EndMarker, FlushPolicy, Flusher, Log, LogConfig, LogEnv,
-    OpenTransaction, ReadLimit, StorageError,
+    AbortedTransaction, AppendMode, EndMarker, FlushPolicy, Log, LogConfig, OpenTransaction,
+    ReadLimit, StorageError,
 };
+
+use common::env;
 
 const LEADER: AppendMode = AppendMode::Leader {
     leader_epoch: 0,
     log_append_time: None,
 };
-
-fn env(disk: &SimDisk) -> LogEnv {
-    let clock = AtomicI64::new(1_000);
-    LogEnv {
-        disk: Arc::new(disk.clone()),
-        flusher: Arc::new(Flusher::manual()),
-        clock: Arc::new(move || clock.fetch_add(1, Ordering::Relaxed)),
-        take_lock: true,
-    }
-}
 
 fn open(disk: &SimDisk, config: LogConfig) -> Arc<Log> {
     Log::open_with(&env(disk), Path::new("/data/t-0"), config)
