@@ -11,9 +11,9 @@ use kafka_protocol::messages::{
     CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
     IncrementalAlterConfigsRequest, TopicName,
 };
-use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::Client;
+use crate::connection::text;
 use crate::error::{ClientError, Result};
 
 /// Kafka's number for topics among the resources with settings.
@@ -30,10 +30,6 @@ pub struct Setting {
     pub value: Option<String>,
     /// Whether it differs from the default.
     pub is_set: bool,
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 impl Client {

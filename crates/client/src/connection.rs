@@ -359,6 +359,11 @@ impl Drop for Connection {
     }
 }
 
+/// Text for a request.
+pub(crate) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
 fn as_text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

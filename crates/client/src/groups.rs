@@ -20,7 +20,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::Client;
-use crate::connection::Connection;
+use crate::connection::{Connection, text};
 use crate::coordinator::CoordinatorKind;
 use crate::error::{ClientError, Result};
 
@@ -91,10 +91,6 @@ pub struct CommittedOffset {
 
 /// Committed offsets by topic and partition.
 pub type CommittedOffsets = BTreeMap<(String, i32), CommittedOffset>;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 fn id(group: &str) -> GroupId {
     GroupId(text(group))

@@ -10,10 +10,9 @@ use kafka_protocol::messages::{
     DescribeProducersRequest, DescribeTransactionsRequest, ListTransactionsRequest, ProducerId,
     TopicName, TransactionalId, WriteTxnMarkersRequest,
 };
-use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::Client;
-use crate::connection::Connection;
+use crate::connection::{Connection, text};
 use crate::coordinator::CoordinatorKind;
 use crate::error::{ClientError, Result};
 
@@ -77,10 +76,6 @@ pub struct ActiveProducer {
     pub coordinator_epoch: i32,
     /// First offset of its open transaction.
     pub transaction_start: Option<i64>,
-}
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
 }
 
 impl Client {

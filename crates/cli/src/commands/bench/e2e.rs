@@ -150,9 +150,7 @@ pub(super) async fn run(remote: &RemoteArgs, load: LoadArgs) -> Result<Report> {
     let (latencies, last) = watched(total_ms, || pace.elapsed_ms(), &records, work).await?;
     let records = records.load(Ordering::Relaxed);
     let bytes = records * u64::from(load.record_bytes);
-    let mut report =
+    let report =
         Report::new("e2e", load.topic, (records, bytes), last - counts_from).latencies(&latencies);
-    let missed = pace.missed();
-    report.missed_records = missed.map(|batches| batches * u64::from(load.batch_records));
-    Ok(report)
+    Ok(report.missed(&pace, load.batch_records))
 }

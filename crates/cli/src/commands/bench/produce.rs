@@ -142,14 +142,12 @@ pub(super) async fn run(remote: &RemoteArgs, load: LoadArgs) -> Result<Report> {
     watched(total_ms, || pace.elapsed_ms(), &records, gathering).await?;
     let records = records.load(Ordering::Relaxed);
     let bytes = records * u64::from(load.record_bytes);
-    let mut report = Report::new(
+    let report = Report::new(
         "produce",
         load.topic.clone(),
         (records, bytes),
         ended - counts_from,
     )
     .latencies(&latencies);
-    let missed = pace.missed();
-    report.missed_records = missed.map(|batches| batches * u64::from(load.batch_records));
-    Ok(report)
+    Ok(report.missed(&pace, load.batch_records))
 }

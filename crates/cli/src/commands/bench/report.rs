@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::pace::Pace;
 use crate::commands::remote::{self, RemoteArgs};
 
 /// What a run measured.
@@ -79,6 +80,13 @@ impl Report {
     /// Adds latencies, if there are any.
     pub(super) fn latencies(mut self, of: &Histogram<u64>) -> Self {
         self.latency_us = Latency::of(of);
+        self
+    }
+
+    /// Adds what was due and never sent, where there was a rate.
+    pub(super) fn missed(mut self, pace: &Pace, batch_records: u32) -> Self {
+        let batches = pace.missed();
+        self.missed_records = batches.map(|batches| batches * u64::from(batch_records));
         self
     }
 

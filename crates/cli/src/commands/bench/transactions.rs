@@ -375,7 +375,7 @@ pub(super) async fn run(remote: &RemoteArgs, arguments: TransactionsArgs) -> Res
     watched(total_ms, || pace.elapsed_ms(), &records, gathering).await?;
     let records = records.load(Ordering::Relaxed);
     let bytes = records * u64::from(load.record_bytes);
-    let mut report = Report::new(
+    let report = Report::new(
         "transactions",
         load.topic,
         (records, bytes),
@@ -383,9 +383,7 @@ pub(super) async fn run(remote: &RemoteArgs, arguments: TransactionsArgs) -> Res
     )
     .latencies(&batches)
     .commits(&commits);
-    let missed = pace.missed();
-    report.missed_records = missed.map(|batches| batches * u64::from(load.batch_records));
-    Ok(report)
+    Ok(report.missed(&pace, load.batch_records))
 }
 
 #[cfg(test)]
