@@ -9,7 +9,7 @@ use clap::Args;
 use crate::compat::{self, Against, CompatOptions};
 use crate::dataset::{self, DatasetOptions};
 use crate::eos::{self, EosOptions};
-use crate::share::{self, ShareOptions};
+use crate::share;
 use crate::steps::{Steps, cargo};
 
 /// Options of `cargo xtask test`.
@@ -51,10 +51,8 @@ pub fn run(steps: &mut Steps, options: &TestOptions) {
     );
     let quick = EosOptions::quick(built_program(steps), options.all);
     eos::run(steps, &quick);
-    share::run(
-        steps,
-        &ShareOptions::quick(built_program(steps), options.all),
-    );
+    let program = built_program(steps);
+    share::run_single(steps, &program, options.all);
 }
 
 /// The program that the first step built; building it again with optimisation would take longer than

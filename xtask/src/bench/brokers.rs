@@ -222,8 +222,24 @@ impl Brokers {
     /// # Errors
     /// When the broker refuses.
     pub fn create_topic(&self, broker: &Broker, name: &str, durability: Durability) -> Result<()> {
-        let mut arguments = vec!["topic", "create", name, "--partitions", "6"];
-        if let Some(setting) = topic_setting((broker.kind, durability)) {
+        let setting = topic_setting((broker.kind, durability));
+        self.create_topic_with(broker, name, 6, setting)
+    }
+
+    /// Creates a topic with settings.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn create_topic_with<'a>(
+        &self,
+        broker: &Broker,
+        name: &str,
+        partitions: u32,
+        settings: impl IntoIterator<Item = &'a str>,
+    ) -> Result<()> {
+        let partitions = partitions.to_string();
+        let mut arguments = vec!["topic", "create", name, "--partitions", &partitions];
+        for setting in settings {
             arguments.extend(["--config", setting]);
         }
         self.dlog(broker, &arguments)?;

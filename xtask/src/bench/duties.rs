@@ -148,11 +148,7 @@ impl Duties<'_> {
 
     /// One of 100 members leaves and another joins, in both protocols.
     fn rebalances(&mut self) -> Result<()> {
-        self.brokers.dlog(
-            self.broker,
-            &["topic", "create", "group", "--partitions", "200"],
-        )?;
-        self.brokers.wait_until_served(self.broker, "group")?;
+        self.create("group", 200, &[])?;
         for protocol in ["classic", "consumer"] {
             let output = self.json(&[
                 "bench",
@@ -178,19 +174,7 @@ impl Duties<'_> {
     fn compaction(&mut self) -> Result<()> {
         let variant = (self.broker.kind, Durability::Os);
         let setting = topic_setting(variant).unwrap_or("cleanup.policy=delete");
-        let arguments = [
-            "topic",
-            "create",
-            "keyed",
-            "--partitions",
-            "1",
-            "--config",
-            "segment.bytes=67108864",
-            "--config",
-            setting,
-        ];
-        self.brokers.dlog(self.broker, &arguments)?;
-        self.brokers.wait_until_served(self.broker, "keyed")?;
+        self.create("keyed", 1, &["segment.bytes=67108864", setting])?;
         self.brokers
             .create_topic(self.broker, "other", Durability::Os)?;
         let (rate, seconds, keys) = KEYED;
@@ -264,11 +248,7 @@ impl Duties<'_> {
 
     /// Memory for 10,000 members in 100 groups, who only heartbeat.
     fn idle_members(&mut self) -> Result<()> {
-        self.brokers.dlog(
-            self.broker,
-            &["topic", "create", "group", "--partitions", "200"],
-        )?;
-        self.brokers.wait_until_served(self.broker, "group")?;
+        self.create("group", 200, &[])?;
         let (members, groups) = (MEMBERS.0.to_string(), MEMBERS.1.to_string());
         let before = live_mib(self.broker)?;
         let mut held = Command::new(&self.brokers.program)
@@ -297,11 +277,7 @@ impl Duties<'_> {
     }
 
     fn idle_producers(&mut self) -> Result<()> {
-        self.brokers.dlog(
-            self.broker,
-            &["topic", "create", "idle", "--partitions", "1"],
-        )?;
-        self.brokers.wait_until_served(self.broker, "idle")?;
+        self.create("idle", 1, &[])?;
         let before = live_mib(self.broker)?;
         let producers = PRODUCERS.to_string();
         self.json(&[
@@ -319,6 +295,12 @@ impl Duties<'_> {
         let after = live_mib(self.broker)?;
         self.add("memory for 100,000 idle producers, MiB", after - before);
         self.brokers.delete_topic(self.broker, "idle")
+    }
+
+    fn create(&self, topic: &str, partitions: u32, settings: &[&str]) -> Result<()> {
+        let settings = settings.iter().copied();
+        self.brokers
+            .create_topic_with(self.broker, topic, partitions, settings)
     }
 
     fn json(&self, arguments: &[&str]) -> Result<Value> {

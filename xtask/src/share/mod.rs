@@ -45,30 +45,36 @@ pub struct ShareOptions {
     pub all: bool,
 }
 
-impl ShareOptions {
-    /// The part of it that every test run does: the single situations. The long load is for
-    /// `cargo xtask share`, which sometimes ends with a partition that is not set up: not explained yet.
-    pub fn quick(program: PathBuf, all: bool) -> Self {
-        Self {
-            seconds: 0,
-            kills: 0,
-            client_kills: 0,
-            seed: None,
-            dlog: Some(program),
-            all,
-        }
-    }
+/// The single situations alone, with a program that is built: quick enough for every test run. The load
+/// sometimes ends with a partition that is not set up, which is not explained yet.
+pub fn run_single(steps: &mut Steps, program: &Path, all: bool) {
+    step(steps, all, |root| {
+        single_situations(&Bench::prepare(root, program.to_path_buf())?)
+    });
 }
 
-/// Runs both parts as a step each.
+/// Runs both parts.
 pub fn run(steps: &mut Steps, options: &ShareOptions) {
+    step(steps, options.all, |root| {
+        let program = match &options.dlog {
+            Some(program) => program.clone(),
+            None => dlog::build(root)?,
+        };
+        let bench = Bench::prepare(root, program)?;
+        single_situations(&bench)?;
+        run::chaos(&bench, options)
+    });
+}
+
+/// A step that needs Java.
+fn step(steps: &mut Steps, all: bool, work: impl FnOnce(&Path) -> Result<()>) {
     let missing = ["java", "javac", "mvn"]
         .into_iter()
         .find(|program| !is_installed(program, "-version"));
     if let Some(program) = missing {
         let missing = format!("{program} is not installed");
         steps.record("share groups", |_| {
-            Ok(if options.all {
+            Ok(if all {
                 Outcome::Failed(missing)
             } else {
                 Outcome::Skipped(missing)
@@ -76,18 +82,7 @@ pub fn run(steps: &mut Steps, options: &ShareOptions) {
         });
         return;
     }
-    steps.step("share groups", |root| {
-        let program = match &options.dlog {
-            Some(program) => program.clone(),
-            None => dlog::build(root)?,
-        };
-        let bench = Bench::prepare(root, program)?;
-        single_situations(&bench)?;
-        if options.seconds == 0 {
-            return Ok(());
-        }
-        run::chaos(&bench, options)
-    });
+    steps.step("share groups", work);
 }
 
 /// What every part needs.
