@@ -165,19 +165,28 @@ impl ShareGroups {
 
     /// A session ends: what the member holds is released.
     pub fn end_session(&self, state: &Arc<BrokerState>, key: &SessionKey) {
-        let ended = self.sessions.lock().end(key);
-        self.after_session(state, ended);
+        self.end_and_release(state, |sessions| sessions.end(key));
     }
 
     /// A connection is closed, and with it its session.
     pub fn disconnected(&self, state: &Arc<BrokerState>, connection: u64) {
-        let ended = self.sessions.lock().disconnected(connection);
-        self.after_session(state, ended);
+        self.end_and_release(state, |sessions| sessions.disconnected(connection));
     }
 
-    fn after_session(&self, state: &Arc<BrokerState>, ended: Option<ReleasedSession>) {
-        let Some(ended) = ended else { return };
+    /// The session counts until what its member holds is released: were the group without members
+    /// before that, whoever has stored an earlier acknowledgement would retire the share-partition, and
+    /// the deliveries of this member would not be written down.
+    fn end_and_release(
+        &self,
+        state: &Arc<BrokerState>,
+        end: impl FnOnce(&mut ShareSessions) -> Option<ReleasedSession>,
+    ) {
+        let mut sessions = self.sessions.lock();
+        let Some(ended) = end(&mut sessions) else {
+            return;
+        };
         self.release_member(state, &ended.key.group, &ended.key.member);
+        drop(sessions);
         if ended.group_is_empty {
             self.retire_unused(&ended.key.group);
         }
