@@ -403,3 +403,49 @@ pub fn read_all(
     }
     Ok(found)
 }
+
+/// Offset, key and value of a record.
+pub type KeyedRecord = (i64, Bytes, Option<Bytes>);
+
+/// Every record of a partition that may have holes, in order. Checksums are checked.
+///
+/// # Errors
+/// The connection ended, the server refused, or the bytes are not sound batches of records with keys.
+pub fn read_keyed(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+) -> Result<Vec<KeyedRecord>> {
+    let (mut next, end) = offsets_of(connection, topic, partition)?;
+    let mut found = Vec::new();
+    while next < end {
+        let response = connection.call(11, &fetch_request(topic, partition, next, 1 << 20))?;
+        let data = response
+            .responses
+            .first()
+            .and_then(|topic| topic.partitions.first())
+            .context("a partition")?;
+        ensure!(data.error_code == 0, "fetch at {next}: {}", data.error_code);
+        let mut bytes = data.records.clone().unwrap_or_default();
+        let before = next;
+        while let Some(batch) = Batch::split_first(&mut bytes)? {
+            batch.verify_crc()?;
+            for record in batch.records()? {
+                let record = record?;
+                if record.offset >= before {
+                    found.push((record.offset, record.key.context("a key")?, record.value));
+                }
+            }
+            next = batch.header().next_offset();
+        }
+        ensure!(
+            next > before,
+            "nothing at {before}, but the log ends at {end}"
+        );
+    }
+    ensure!(
+        found.is_sorted_by_key(|(offset, ..)| *offset),
+        "offsets descend"
+    );
+    Ok(found)
+}

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use dlog_storage::record::{Batch, BatchBuilder, Compression};
+use anyhow::{Context, Result, bail};
+use dlog_storage::record::{BatchBuilder, Compression};
 use dlog_system_tests::produce::{
-    create_topic, fetch_request, offsets_of, produce_request, produced_at, topic_name,
+    KeyedRecord, create_topic, produce_request, produced_at, read_keyed, topic_name,
 };
 use dlog_system_tests::server::{Server, ServerOptions, binary};
 use dlog_system_tests::wire::Connection;
@@ -51,48 +50,9 @@ fn eager(dir: &std::path::Path) -> ServerOptions {
     ])
 }
 
-/// Offset, key and value of every record, in order.
-fn read_keyed(
-    connection: &mut Connection,
-    topic: &str,
-) -> Result<Vec<(i64, Bytes, Option<Bytes>)>> {
-    let (mut next, end) = offsets_of(connection, topic, 0)?;
-    let mut found = Vec::new();
-    while next < end {
-        let response = connection.call(11, &fetch_request(topic, 0, next, 1 << 20))?;
-        let data = response
-            .responses
-            .first()
-            .and_then(|topic| topic.partitions.first())
-            .context("a partition")?;
-        ensure!(data.error_code == 0, "fetch at {next}: {}", data.error_code);
-        let mut bytes = data.records.clone().unwrap_or_default();
-        let before = next;
-        while let Some(batch) = Batch::split_first(&mut bytes)? {
-            batch.verify_crc()?;
-            for record in batch.records()? {
-                let record = record?;
-                if record.offset >= before {
-                    found.push((record.offset, record.key.context("a key")?, record.value));
-                }
-            }
-            next = batch.header().next_offset();
-        }
-        ensure!(
-            next > before,
-            "nothing at {before}, but the log ends at {end}"
-        );
-    }
-    ensure!(
-        found.is_sorted_by_key(|(offset, ..)| *offset),
-        "offsets descend"
-    );
-    Ok(found)
-}
-
 type View = BTreeMap<Vec<u8>, Vec<u8>>;
 
-fn view(records: &[(i64, Bytes, Option<Bytes>)]) -> View {
+fn view(records: &[KeyedRecord]) -> View {
     let mut view = View::new();
     for (_, key, value) in records {
         match value {
@@ -177,7 +137,7 @@ fn kills_at_any_moment_keep_the_latest_value_of_each_key() {
             writer.write(|| server.kafka);
         }
         let mut reader = Connection::open(server.kafka).unwrap();
-        let found = read_keyed(&mut reader, TOPIC).unwrap();
+        let found = read_keyed(&mut reader, TOPIC, 0).unwrap();
         assert_eq!(view(&found), writer.written, "before kill {kill}");
         // In the middle of whatever it does: a compaction, as a rule.
         std::thread::sleep(std::time::Duration::from_millis(random.random_range(0..60)));
@@ -187,7 +147,7 @@ fn kills_at_any_moment_keep_the_latest_value_of_each_key() {
         verify(&dir.path().join("data").join(format!("{TOPIC}-0")));
         server = options.start().unwrap();
         let mut reader = Connection::open(server.kafka).unwrap();
-        let found = read_keyed(&mut reader, TOPIC).unwrap();
+        let found = read_keyed(&mut reader, TOPIC, 0).unwrap();
         assert_eq!(view(&found), writer.written, "after kill {kill}");
     }
     assert!(compactions > 0, "there was nothing to interrupt");

@@ -3,15 +3,19 @@
 
 #![allow(clippy::unwrap_used)] // A step that fails is a test that fails.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use dlog_storage::record::BatchBuilder;
 use dlog_system_tests::mount::Mount;
 use dlog_system_tests::produce::{
-    create_topic, offsets_of, plain_batch, produce_request, produced_at, read_all, topic_name,
+    create_topic, offsets_of, plain_batch, produce_request, produced_at, read_all, read_keyed,
+    topic_name,
 };
 use dlog_system_tests::server::{Server, ServerOptions};
 use dlog_system_tests::wire::Connection;
@@ -300,6 +304,62 @@ fn what_retention_may_delete_goes_before_producers_are_refused_for_long() {
     let (start, end) = offsets_of(&mut connection, TOPIC, 0).unwrap();
     assert!(start > 5_000 && end == 9_000, "{start} to {end}");
     check_records(&mut connection, usize::try_from(start).unwrap(), 9_000);
+}
+
+/// The topic's own dirty ratio is out of reach on this disk once there is something clean, and the threads wait an
+/// hour for work: without the guard's pressure nothing would be compacted.
+#[test]
+fn what_compaction_may_drop_goes_before_producers_are_refused() {
+    const KEYS: usize = 500;
+    let Some(mount) = Mount::new("what_compaction_may_drop", "24m").unwrap() else {
+        return;
+    };
+    let logs = tempfile::tempdir().unwrap();
+    let server = options(&mount, &logs).args(["--log-cleaner-backoff-ms", "3600000"]);
+    let server = server.start().unwrap();
+    let mut connection = Connection::open(server.kafka).unwrap();
+    let compact = [
+        ("segment.bytes", "1048576"),
+        ("cleanup.policy", "compact"),
+        ("min.cleanable.dirty.ratio", "0.95"),
+    ];
+    create_topic(&mut connection, TOPIC, 1, &compact).unwrap();
+    // Three times the disk.
+    let (count, mut alerts) = (9_000, 0);
+    for n in 0..count {
+        let mut builder = BatchBuilder::new();
+        let key = (n % KEYS).to_string();
+        builder
+            .push(
+                1_700_000_000_000,
+                Some(key.as_bytes()),
+                Some(&value(n)),
+                &[],
+            )
+            .unwrap();
+        let request = produce_request(TOPIC, 0, builder.build().unwrap(), -1);
+        let offset = produced_at(&connection.call(9, &request).unwrap());
+        assert_eq!(offset, Ok(n as i64));
+        if n % 50 == 0 && metric(&server, "dlog_disk_alert") > 0.0 {
+            alerts += 1;
+            wait_for("compaction to make room", || {
+                (metric(&server, "dlog_disk_alert") == 0.0).then_some(())
+            })
+            .unwrap();
+        }
+    }
+    assert!(alerts > 2, "{alerts}");
+    let latest: HashMap<Bytes, (i64, Bytes)> = read_keyed(&mut connection, TOPIC, 0)
+        .unwrap()
+        .into_iter()
+        .map(|(offset, key, value)| (key, (offset, value.unwrap())))
+        .collect();
+    assert_eq!(latest.len(), KEYS);
+    for n in count - KEYS..count {
+        let (offset, found) = &latest[(n % KEYS).to_string().as_bytes()];
+        assert_eq!(*offset, n as i64);
+        assert!(*found == value(n), "record {n}");
+    }
 }
 
 /// librdkafka's idempotent producer, as confluent-kafka has it: it waits, and loses and repeats nothing.

@@ -27,11 +27,26 @@ pub use metrics::CompactionMetrics;
 pub(crate) use metrics::encode as encode_metrics;
 use throttle::Throttle;
 
+use crate::guard::Level;
 use crate::partitions::Partition;
 use crate::state::BrokerState;
 
 /// A log that could not be compacted is tried again after this long, in ms.
 const RETRY_AFTER_MS: i64 = 3_600_000;
+
+/// While the disk is nearly full a log is due from this dirty ratio on, if its own is not lower. It is not
+/// 0: a run over a log with hardly anything new would write all of it again, to win hardly anything.
+const PRESSED_DIRTY_RATIO: f64 = 0.05;
+
+/// The dirty ratio from which on a log is due. A run needs room for a segment, so the pressure begins while
+/// there is some; a disk may be somewhat full for years, so it is light at first.
+fn due_ratio(own: f64, level: Level) -> f64 {
+    match level {
+        Level::Normal => own,
+        Level::Alert => own / 2.0,
+        Level::Throttle | Level::Refuse => own.min(PRESSED_DIRTY_RATIO),
+    }
+}
 
 /// A partition, by its topic's id: a topic created again under the same name is another one.
 type Key = (Uuid, i32);
@@ -207,6 +222,7 @@ fn compacted(state: &BrokerState) -> Vec<Taken> {
 /// The next log to compact, noted as being worked on.
 fn take(state: &BrokerState) -> Option<Taken> {
     let now_ms = state.now_ms();
+    let level = state.guard.level();
     let mut logs = compacted(state);
     {
         let inner = state.compaction.inner.lock();
@@ -217,7 +233,8 @@ fn take(state: &BrokerState) -> Option<Taken> {
         });
     }
     // Indexes may have to be read for it: not under the lock.
-    let candidates: Vec<_> = logs.iter().map(|taken| candidate(taken, now_ms)).collect();
+    let each = logs.iter();
+    let candidates: Vec<_> = each.map(|taken| candidate(taken, now_ms, level)).collect();
     let due = candidates
         .iter()
         .filter(|candidate| candidate.cleanable.is_due(candidate.min_dirty_ratio));
@@ -228,7 +245,7 @@ fn take(state: &BrokerState) -> Option<Taken> {
     (!inner.stopping && inner.in_progress.insert(taken.key)).then_some(taken)
 }
 
-fn candidate(taken: &Taken, now_ms: i64) -> Candidate {
+fn candidate(taken: &Taken, now_ms: i64, level: Level) -> Candidate {
     let cleanable = taken.log.cleanable(now_ms).unwrap_or_else(|error| {
         let (topic, partition) = (&taken.partition.topic, taken.partition.index);
         tracing::warn!(%topic, partition, %error, "what a log has to compact cannot be told");
@@ -236,7 +253,7 @@ fn candidate(taken: &Taken, now_ms: i64) -> Candidate {
     });
     Candidate {
         cleanable,
-        min_dirty_ratio: taken.log.config().min_cleanable_dirty_ratio,
+        min_dirty_ratio: due_ratio(taken.log.config().min_cleanable_dirty_ratio, level),
     }
 }
 
@@ -321,6 +338,11 @@ fn log_report(topic: &str, partition: i32, report: &CompactionReport, took: Dura
 }
 
 impl Compaction {
+    /// The disk fills up: threads that wait for work look at once what is due now.
+    pub fn hurry(&self) {
+        self.changed.notify_all();
+    }
+
     /// The partitions of this node that could not be compacted, of those that still exist.
     fn uncleanable(&self, hosted: &[Taken]) -> usize {
         let mut inner = self.inner.lock();

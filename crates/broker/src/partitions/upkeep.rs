@@ -17,7 +17,7 @@ use crate::state::BrokerState;
 /// Ending of the name of a folder whose topic was deleted.
 const DELETED: &str = "-delete";
 
-/// How often retention runs while the disk is nearly full.
+/// How often retention runs, and compaction is asked to, while the disk is nearly full.
 const PRESSURE: Duration = Duration::from_secs(10);
 
 /// A folder that was renamed and waits to be removed.
@@ -146,13 +146,14 @@ fn run(state: &Weak<BrokerState>, folders: &mpsc::Receiver<UpkeepWork>, every: D
     }
 }
 
-/// Looks at the disk. Where it becomes full, what retention may delete goes at once, and again while it stays
-/// nearly full.
+/// Looks at the disk. Where it becomes full, what retention may delete and compaction may drop goes at once,
+/// and again while it stays nearly full.
 fn look(state: &BrokerState, due: &mut Timetable, rose: bool) {
     let rose = state.guard.tend(state) || rose;
     let pressed = state.guard.level() >= Level::Throttle && due.pressure <= Instant::now();
     if rose || pressed {
         apply_retention(state);
+        state.compaction.hurry();
         due.pressure = Instant::now() + PRESSURE;
         // There may be room now.
         state.guard.tend(state);
