@@ -9,7 +9,7 @@ use clap::Args;
 use crate::compat::{self, Against, CompatOptions};
 use crate::dataset::{self, DatasetOptions};
 use crate::eos::{self, EosOptions};
-use crate::share;
+use crate::share::{self, ShareOptions};
 use crate::steps::{Steps, cargo};
 
 /// Options of `cargo xtask test`.
@@ -52,7 +52,7 @@ pub fn run(steps: &mut Steps, options: &TestOptions) {
     let quick = EosOptions::quick(built_program(steps), options.all);
     eos::run(steps, &quick);
     let program = built_program(steps);
-    share::run_single(steps, &program, options.all);
+    share::run(steps, &ShareOptions::quick(program, options.all));
 }
 
 /// The program that the first step built; building it again with optimisation would take longer than

@@ -13,7 +13,7 @@ public final class Main {
         switch (arguments[0]) {
             case "steps" -> new ShareSteps(arguments[1], arguments[2]).run();
             case "worker" -> new ShareWorker(arguments[1], arguments[2], arguments[3],
-                    Long.parseLong(arguments[4])).run();
+                    Long.parseUnsignedLong(arguments[4])).run();
             case "prepare" -> {
                 Share.topic(arguments[1], arguments[2], Integer.parseInt(arguments[3]));
                 Share.set(arguments[1], arguments[4], "share.auto.offset.reset", "earliest");

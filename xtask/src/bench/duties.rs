@@ -26,6 +26,9 @@ pub(super) const SETTINGS: [(&str, &str); 1] = [("log.cleaner.backoff.ms", "100"
 const PRODUCERS: u64 = 100_000;
 /// Members of each of the groups whose memory is measured, and how many groups.
 const MEMBERS: (u32, u32) = (100, 100);
+/// How often members heartbeat where rebalances are measured: they learn of one by their next heartbeat, and
+/// more of that would hide what the coordinator takes.
+const HEARTBEAT_MS: &str = "10";
 /// How long compaction may take.
 const COMPACTION_BOUND: Duration = Duration::from_secs(180);
 /// Keyed records that are compacted, a second for so many seconds, and how many keys they have.
@@ -109,7 +112,9 @@ impl Duties<'_> {
 
     /// Four producers that commit every 100 ms, with both durabilities.
     fn transactions(&mut self) -> Result<()> {
+        self.create_state_topic()?;
         for durability in [Durability::Fsync, Durability::Os] {
+            self.set_state_durability(durability)?;
             self.brokers.create_topic(self.broker, "load", durability)?;
             machine::settle()?;
             self.filler.fill_page_cache()?;
@@ -146,6 +151,40 @@ impl Duties<'_> {
         Ok(())
     }
 
+    /// Transactions have a topic for their state once there was one.
+    fn create_state_topic(&self) -> Result<()> {
+        self.create("load", 1, &[])?;
+        self.json(&[
+            "bench",
+            "transactions",
+            "load",
+            "--json",
+            "--connections",
+            "1",
+            "--warmup",
+            "0",
+            "--seconds",
+            "1",
+        ])?;
+        self.brokers.delete_topic(self.broker, "load")
+    }
+
+    /// The state of transactions is as durable as their records.
+    fn set_state_durability(&self, durability: Durability) -> Result<()> {
+        let kind = self.broker.kind;
+        let setting = topic_setting((kind, durability));
+        let change = match (setting, kind) {
+            (Some(setting), _) => ["--config", setting],
+            (None, Kind::Dlog) => ["--reset", "dlog.flush"],
+            (None, Kind::Kafka) => ["--reset", "flush.messages"],
+        };
+        let alter = ["topic", "alter", "__transaction_state"];
+        let output = self
+            .brokers
+            .dlog(self.broker, &[&alter[..], &change[..]].concat());
+        output.map(|_| ())
+    }
+
     /// One of 100 members leaves and another joins, in both protocols.
     fn rebalances(&mut self) -> Result<()> {
         self.create("group", 200, &[])?;
@@ -159,6 +198,8 @@ impl Duties<'_> {
                 protocol,
                 "--members",
                 "100",
+                "--heartbeat-ms",
+                HEARTBEAT_MS,
                 "--rounds",
                 "10",
             ])?;

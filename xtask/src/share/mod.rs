@@ -37,6 +37,9 @@ pub struct ShareOptions {
     /// What decides when who is killed and what the consumers say; a new one without it.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// The load without the single situations.
+    #[arg(long)]
+    pub load_only: bool,
     /// The server's program instead of the one that cargo builds.
     #[arg(long, env = "DLOG_BIN")]
     pub dlog: Option<PathBuf>,
@@ -45,12 +48,19 @@ pub struct ShareOptions {
     pub all: bool,
 }
 
-/// The single situations alone, with a program that is built: quick enough for every test run. The load
-/// sometimes ends with a partition that is not set up, which is not explained yet.
-pub fn run_single(steps: &mut Steps, program: &Path, all: bool) {
-    step(steps, all, |root| {
-        single_situations(&Bench::prepare(root, program.to_path_buf())?)
-    });
+impl ShareOptions {
+    /// Quick enough for every test run.
+    pub fn quick(program: PathBuf, all: bool) -> Self {
+        Self {
+            seconds: 15,
+            kills: 2,
+            client_kills: 2,
+            seed: None,
+            load_only: false,
+            dlog: Some(program),
+            all,
+        }
+    }
 }
 
 /// Runs both parts.
@@ -61,7 +71,9 @@ pub fn run(steps: &mut Steps, options: &ShareOptions) {
             None => dlog::build(root)?,
         };
         let bench = Bench::prepare(root, program)?;
-        single_situations(&bench)?;
+        if !options.load_only {
+            single_situations(&bench)?;
+        }
         run::chaos(&bench, options)
     });
 }

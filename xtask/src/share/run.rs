@@ -1,6 +1,8 @@
 //! Consumers share a topic while records are sent, and server and consumers are killed.
 
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -35,6 +37,7 @@ struct Worker {
     number: usize,
     child: Child,
     reader: JoinHandle<()>,
+    errors: PathBuf,
 }
 
 impl Worker {
@@ -46,11 +49,12 @@ impl Worker {
         record: &Record,
     ) -> Result<Self> {
         let seed = seed.wrapping_add(number as u64).to_string();
+        let errors = bench.folder.join(format!("consumer-{number}.log"));
         let mut child = bench
             .command(&["worker", server, GROUP, TOPIC, &seed])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::create(&errors)?)
             .spawn()
             .context("cannot start a consumer")?;
         let output = child.stdout.take().context("the pipe was asked for")?;
@@ -60,7 +64,17 @@ impl Worker {
             number,
             child,
             reader,
+            errors,
         })
+    }
+
+    /// A consumer goes on whatever the server does.
+    fn must_run(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            let errors = fs::read_to_string(&self.errors).unwrap_or_default();
+            bail!("consumer {} ended ({status}): {errors}", self.number);
+        }
+        Ok(())
     }
 
     /// SIGKILL.
@@ -175,7 +189,7 @@ pub(super) fn chaos(bench: &Bench, options: &ShareOptions) -> Result<()> {
         }
     }
     ensure!(sender.wait()?.success(), "not all records could be sent");
-    drain(bench, &address)?;
+    drain(bench, &address, &mut workers)?;
     for worker in workers {
         worker.stop(&record)?;
     }
@@ -214,9 +228,10 @@ fn once(bench: &Bench, arguments: &[&str]) -> Result<String> {
 }
 
 /// Waits until the group has nothing left to do.
-fn drain(bench: &Bench, address: &str) -> Result<()> {
+fn drain(bench: &Bench, address: &str, workers: &mut [Worker]) -> Result<()> {
     let until = Instant::now() + DRAIN_BOUND;
     loop {
+        workers.iter_mut().try_for_each(Worker::must_run)?;
         let lags = once(bench, &["lag", address, GROUP])?;
         let is_done = |line: &str| line.ends_with("/0");
         if lags.lines().count() == PARTITIONS && lags.lines().all(is_done) {
