@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use dlog_storage::record::{BatchBuilder, Compression};
 use dlog_system_tests::produce::{
     KeyedRecord, create_topic, produce_request, produced_at, read_keyed, topic_name,

@@ -26,9 +26,12 @@ pub(super) const SETTINGS: [(&str, &str); 1] = [("log.cleaner.backoff.ms", "100"
 const PRODUCERS: u64 = 100_000;
 /// Members of each of the groups whose memory is measured, and how many groups.
 const MEMBERS: (u32, u32) = (100, 100);
-/// How often members heartbeat where rebalances are measured: they learn of one by their next heartbeat, and
-/// more of that would hide what the coordinator takes.
-const HEARTBEAT_MS: &str = "10";
+/// The protocols of groups, and how often members heartbeat where rebalances are measured, in ms: they learn
+/// of one by their next heartbeat, and more of that would hide what the coordinator takes. With 10 ms Kafka's
+/// coordinator does not come to rest under the consumer protocol.
+const PROTOCOLS: [(&str, &str); 2] = [("classic", "10"), ("consumer", "50")];
+/// Records a second of transactions that both brokers carry with ease.
+const PACED: &str = "5000";
 /// How long compaction may take.
 const COMPACTION_BOUND: Duration = Duration::from_secs(180);
 /// Keyed records that are compacted, a second for so many seconds, and how many keys they have.
@@ -56,6 +59,7 @@ pub(super) fn run(
                 broker,
                 filler,
                 time: Duration::from_secs(seconds),
+                group_topic: format!("group-{round}"),
                 figures: Vec::new(),
             };
             duties.transactions()?;
@@ -100,6 +104,9 @@ struct Duties<'a> {
     broker: &'a Broker,
     filler: &'a Filler,
     time: Duration,
+    /// Another one each round: members under Kafka's consumer protocol do not come to rest with a topic
+    /// that was deleted and created again.
+    group_topic: String,
     figures: Figures,
 }
 
@@ -110,45 +117,54 @@ impl Duties<'_> {
         self.figures.push((name, value));
     }
 
-    /// Four producers that commit every 100 ms, with both durabilities.
+    /// Producers that commit every 100 ms, with both durabilities: as much as they can, and how long a
+    /// commit takes where both brokers have room to spare.
     fn transactions(&mut self) -> Result<()> {
         self.create_state_topic()?;
         for durability in [Durability::Fsync, Durability::Os] {
             self.set_state_durability(durability)?;
-            self.brokers.create_topic(self.broker, "load", durability)?;
-            machine::settle()?;
-            self.filler.fill_page_cache()?;
-            let seconds = self.time.as_secs().to_string();
-            let output = self.json(&[
-                "bench",
-                "transactions",
-                "load",
-                "--json",
-                "--connections",
-                "4",
-                "--record-bytes",
-                "1024",
-                "--batch-records",
-                "15",
-                "--commit-ms",
-                "100",
-                "--warmup",
-                "1",
-                "--seconds",
-                &seconds,
-            ])?;
+            let most = self.transact(durability, &[])?;
+            let paced = self.transact(durability, &["--rate", PACED])?;
             let name = format!("{durability:?}").to_lowercase();
             self.add(
                 format!("transactions of 100 ms, {name}, MB/s"),
-                number(&output["mb_per_s"])?,
+                number(&most["mb_per_s"])?,
             );
             self.add(
-                format!("transactions of 100 ms, {name}, commit p99 ms"),
-                number(&output["commit_us"]["p99"])? / 1e3,
+                format!("transactions of 100 ms, {name}, commit p99 ms at {PACED}/s"),
+                number(&paced["commit_us"]["p99"])? / 1e3,
             );
-            self.brokers.delete_topic(self.broker, "load")?;
         }
         Ok(())
+    }
+
+    /// Four producers to a topic of their own.
+    fn transact(&self, durability: Durability, more: &[&str]) -> Result<Value> {
+        self.brokers.create_topic(self.broker, "load", durability)?;
+        machine::settle()?;
+        self.filler.fill_page_cache()?;
+        let seconds = self.time.as_secs().to_string();
+        let arguments = [
+            "bench",
+            "transactions",
+            "load",
+            "--json",
+            "--connections",
+            "4",
+            "--record-bytes",
+            "1024",
+            "--batch-records",
+            "15",
+            "--commit-ms",
+            "100",
+            "--warmup",
+            "1",
+            "--seconds",
+            &seconds,
+        ];
+        let output = self.json(&[&arguments[..], more].concat())?;
+        self.brokers.delete_topic(self.broker, "load")?;
+        Ok(output)
     }
 
     /// Transactions have a topic for their state once there was one.
@@ -187,19 +203,20 @@ impl Duties<'_> {
 
     /// One of 100 members leaves and another joins, in both protocols.
     fn rebalances(&mut self) -> Result<()> {
-        self.create("group", 200, &[])?;
-        for protocol in ["classic", "consumer"] {
+        let topic = &self.group_topic.clone();
+        self.create(topic, 200, &[])?;
+        for (protocol, heartbeat_ms) in PROTOCOLS {
             let output = self.json(&[
                 "bench",
                 "group",
-                "group",
+                topic,
                 "--json",
                 "--protocol",
                 protocol,
                 "--members",
                 "100",
                 "--heartbeat-ms",
-                HEARTBEAT_MS,
+                heartbeat_ms,
                 "--rounds",
                 "10",
             ])?;
@@ -208,7 +225,7 @@ impl Duties<'_> {
                 number(&output["rebalance_us"]["p50"])? / 1e3,
             );
         }
-        self.brokers.delete_topic(self.broker, "group")
+        Ok(())
     }
 
     /// How fast a topic is compacted, and what a producer to another topic feels of it.
@@ -289,13 +306,11 @@ impl Duties<'_> {
 
     /// Memory for 10,000 members in 100 groups, who only heartbeat.
     fn idle_members(&mut self) -> Result<()> {
-        self.create("group", 200, &[])?;
         let (members, groups) = (MEMBERS.0.to_string(), MEMBERS.1.to_string());
         let before = live_mib(self.broker)?;
         let mut held = Command::new(&self.brokers.program)
-            .args([
-                "bench", "group", "group", "--json", "--hold", "--rounds", "0",
-            ])
+            .args(["bench", "group", &self.group_topic])
+            .args(["--json", "--hold", "--rounds", "0"])
             // Their connections would be most of it.
             .args(["--connections", "8"])
             .args([
@@ -314,7 +329,7 @@ impl Duties<'_> {
         drop(held.stdin.take());
         held.wait()?;
         self.add("memory for 10,000 idle members, MiB", measured? - before);
-        self.brokers.delete_topic(self.broker, "group")
+        Ok(())
     }
 
     fn idle_producers(&mut self) -> Result<()> {
