@@ -27,8 +27,8 @@ const PRODUCERS: u64 = 100_000;
 /// Members of each of the groups whose memory is measured, and how many groups.
 const MEMBERS: (u32, u32) = (100, 100);
 /// The protocols of groups, and how often members heartbeat where rebalances are measured, in ms: they learn
-/// of one by their next heartbeat, and more of that would hide what the coordinator takes. With 10 ms Kafka's
-/// coordinator does not come to rest under the consumer protocol.
+/// of one by their next heartbeat, and more of that would hide what the coordinator takes. Under the consumer
+/// protocol the interval between assignments weighs more.
 const PROTOCOLS: [(&str, &str); 2] = [("classic", "10"), ("consumer", "50")];
 /// Records a second of transactions that both brokers carry with ease.
 const PACED: &str = "5000";
