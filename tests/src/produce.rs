@@ -9,6 +9,7 @@ use dlog_storage::record::{Batch, BatchBuilder};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -347,6 +348,25 @@ pub fn fetch_request(topic: &str, partition: i32, offset: i64, max_bytes: i32) -
         .with_topics(vec![topic])
 }
 
+/// What a fetch of one partition found.
+///
+/// # Errors
+/// The connection ended, or the server refused.
+pub(crate) fn fetch(connection: &mut Connection, request: &FetchRequest) -> Result<PartitionData> {
+    let response = connection.call(11, request)?;
+    ensure!(
+        response.error_code == 0,
+        "fetch: error {}",
+        response.error_code
+    );
+    let topic = response.responses.into_iter().next();
+    let data = topic
+        .and_then(|topic| topic.partitions.into_iter().next())
+        .context("a partition")?;
+    ensure!(data.error_code == 0, "fetch: error {}", data.error_code);
+    Ok(data)
+}
+
 /// Every record of a partition: offset and value. Checksums are checked.
 ///
 /// # Errors
@@ -359,23 +379,9 @@ pub fn read_all(
     let (mut next, end) = offsets_of(connection, topic, partition)?;
     let mut found = Vec::new();
     while next < end {
-        let response = connection.call(11, &fetch_request(topic, partition, next, 4 << 20))?;
-        ensure!(
-            response.error_code == 0,
-            "fetch: error {}",
-            response.error_code
-        );
-        let data = response
-            .responses
-            .first()
-            .and_then(|topic| topic.partitions.first())
-            .context("a partition")?;
-        ensure!(
-            data.error_code == 0,
-            "fetch at {next}: error {}",
-            data.error_code
-        );
-        let mut bytes = data.records.clone().unwrap_or_default();
+        let request = fetch_request(topic, partition, next, 4 << 20);
+        let data = fetch(connection, &request).with_context(|| format!("at offset {next}"))?;
+        let mut bytes = data.records.unwrap_or_default();
         let before = next;
         while let Some(batch) = Batch::split_first(&mut bytes)? {
             batch.verify_crc()?;
@@ -419,14 +425,9 @@ pub fn read_keyed(
     let (mut next, end) = offsets_of(connection, topic, partition)?;
     let mut found = Vec::new();
     while next < end {
-        let response = connection.call(11, &fetch_request(topic, partition, next, 1 << 20))?;
-        let data = response
-            .responses
-            .first()
-            .and_then(|topic| topic.partitions.first())
-            .context("a partition")?;
-        ensure!(data.error_code == 0, "fetch at {next}: {}", data.error_code);
-        let mut bytes = data.records.clone().unwrap_or_default();
+        let request = fetch_request(topic, partition, next, 1 << 20);
+        let data = fetch(connection, &request).with_context(|| format!("at offset {next}"))?;
+        let mut bytes = data.records.unwrap_or_default();
         let before = next;
         while let Some(batch) = Batch::split_first(&mut bytes)? {
             batch.verify_crc()?;

@@ -21,7 +21,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Request, StrBytes};
 
-use crate::produce::{fetch_request, produce_request, topic_name};
+use crate::produce::{fetch, fetch_request, produce_request, topic_name};
 use crate::wire::Connection;
 
 /// Errors that say: later, the same again. (NOT_ENOUGH_REPLICAS stands for those of a coordinator.)
@@ -335,12 +335,9 @@ pub fn read_committed(address: SocketAddr, topic: &str, partition: i32) -> Resul
             .with_isolation_level(1)
             .with_max_wait_ms(0)
             .with_min_bytes(0);
-        let answer = connection.call(11, &request)?;
-        let topic = answer.responses.first().context("an answer")?;
-        let partition = topic.partitions.first().context("an answer")?;
-        ensure!(partition.error_code == 0, "error {}", partition.error_code);
-        let mut bytes = partition.records.clone().unwrap_or_default();
-        let aborted = partition.aborted_transactions.clone().unwrap_or_default();
+        let data = fetch(&mut connection, &request)?;
+        let mut bytes = data.records.unwrap_or_default();
+        let aborted = data.aborted_transactions.unwrap_or_default();
         let mut aborting = BTreeSet::new();
         let before = next;
         while let Some(batch) = Batch::split_first(&mut bytes)? {
@@ -366,10 +363,7 @@ pub fn read_committed(address: SocketAddr, topic: &str, partition: i32) -> Resul
             }
         }
         if next == before {
-            ensure!(
-                next >= partition.last_stable_offset,
-                "nothing to read at {next}"
-            );
+            ensure!(next >= data.last_stable_offset, "nothing to read at {next}");
             return Ok(values);
         }
     }

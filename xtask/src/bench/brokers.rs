@@ -246,6 +246,31 @@ impl Brokers {
         self.wait_until_served(broker, name)
     }
 
+    /// Gives a topic that exists this durability.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn set_durability(
+        &self,
+        broker: &Broker,
+        topic: &str,
+        durability: Durability,
+    ) -> Result<()> {
+        let setting = |durability| topic_setting((broker.kind, durability));
+        // One of the two is the default, which has no setting of its own.
+        let other = match durability {
+            Durability::Fsync => Durability::Os,
+            Durability::Os => Durability::Fsync,
+        };
+        let change = match (setting(durability), setting(other)) {
+            (Some(wanted), _) => ["--config", wanted],
+            (None, Some(other)) => ["--reset", other.split('=').next().unwrap_or(other)],
+            (None, None) => return Ok(()),
+        };
+        self.dlog(broker, &["topic", "alter", topic, change[0], change[1]])?;
+        Ok(())
+    }
+
     /// Waits until every partition of a topic answers. Kafka says who leads before the leader itself
     /// knows; describing asks each for its offsets.
     ///

@@ -122,7 +122,10 @@ impl Duties<'_> {
     fn transactions(&mut self) -> Result<()> {
         self.create_state_topic()?;
         for durability in [Durability::Fsync, Durability::Os] {
-            self.set_state_durability(durability)?;
+            // The state of transactions is as durable as their records.
+            let state = "__transaction_state";
+            self.brokers
+                .set_durability(self.broker, state, durability)?;
             let most = self.transact(durability, &[])?;
             let paced = self.transact(durability, &["--rate", PACED])?;
             let name = format!("{durability:?}").to_lowercase();
@@ -145,10 +148,6 @@ impl Duties<'_> {
         self.filler.fill_page_cache()?;
         let seconds = self.time.as_secs().to_string();
         let arguments = [
-            "bench",
-            "transactions",
-            "load",
-            "--json",
             "--connections",
             "4",
             "--record-bytes",
@@ -162,7 +161,7 @@ impl Duties<'_> {
             "--seconds",
             &seconds,
         ];
-        let output = self.json(&[&arguments[..], more].concat())?;
+        let output = self.bench_transactions(&[&arguments[..], more].concat())?;
         self.brokers.delete_topic(self.broker, "load")?;
         Ok(output)
     }
@@ -170,35 +169,12 @@ impl Duties<'_> {
     /// Transactions have a topic for their state once there was one.
     fn create_state_topic(&self) -> Result<()> {
         self.create("load", 1, &[])?;
-        self.json(&[
-            "bench",
-            "transactions",
-            "load",
-            "--json",
-            "--connections",
-            "1",
-            "--warmup",
-            "0",
-            "--seconds",
-            "1",
-        ])?;
+        self.bench_transactions(&["--seconds", "1"])?;
         self.brokers.delete_topic(self.broker, "load")
     }
 
-    /// The state of transactions is as durable as their records.
-    fn set_state_durability(&self, durability: Durability) -> Result<()> {
-        let kind = self.broker.kind;
-        let setting = topic_setting((kind, durability));
-        let change = match (setting, kind) {
-            (Some(setting), _) => ["--config", setting],
-            (None, Kind::Dlog) => ["--reset", "dlog.flush"],
-            (None, Kind::Kafka) => ["--reset", "flush.messages"],
-        };
-        let alter = ["topic", "alter", "__transaction_state"];
-        let output = self
-            .brokers
-            .dlog(self.broker, &[&alter[..], &change[..]].concat());
-        output.map(|_| ())
+    fn bench_transactions(&self, more: &[&str]) -> Result<Value> {
+        self.json(&[&["bench", "transactions", "load", "--json"], more].concat())
     }
 
     /// One of 100 members leaves and another joins, in both protocols.
@@ -304,7 +280,7 @@ impl Duties<'_> {
         Ok(sample.p99_us.context("no latency")? / 1e3)
     }
 
-    /// Memory for 10,000 members in 100 groups, who only heartbeat.
+    /// Memory for 10,000 members in 100 groups, who only heartbeat. The topic is that of the rebalances.
     fn idle_members(&mut self) -> Result<()> {
         let (members, groups) = (MEMBERS.0.to_string(), MEMBERS.1.to_string());
         let before = live_mib(self.broker)?;

@@ -233,8 +233,10 @@ fn take(state: &BrokerState) -> Option<Taken> {
         });
     }
     // Indexes may have to be read for it: not under the lock.
-    let each = logs.iter();
-    let candidates: Vec<_> = each.map(|taken| candidate(taken, now_ms, level)).collect();
+    let candidates: Vec<_> = logs
+        .iter()
+        .map(|taken| candidate(taken, now_ms, level))
+        .collect();
     let due = candidates
         .iter()
         .filter(|candidate| candidate.cleanable.is_due(candidate.min_dirty_ratio));
