@@ -59,11 +59,18 @@ pub struct TopicInfo {
     pub id: Uuid,
     /// Whether the brokers use it themselves.
     pub internal: bool,
-    /// Partitions by index.
+    /// Partitions in the order of their indexes.
     pub partitions: Vec<PartitionInfo>,
 }
 
 impl TopicInfo {
+    /// One of the partitions.
+    #[must_use]
+    pub fn partition(&self, index: i32) -> Option<&PartitionInfo> {
+        let found = self.partitions.binary_search_by_key(&index, |info| info.index);
+        found.ok().map(|at| &self.partitions[at])
+    }
+
     /// Number of partitions that have a leader.
     fn led(&self) -> usize {
         let partitions = self.partitions.iter();
@@ -111,7 +118,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<Arc<Connection>>>>;
 #[derive(Default)]
 struct Known {
     brokers: HashMap<i32, String>,
-    topics: HashMap<String, TopicInfo>,
+    topics: HashMap<String, Arc<TopicInfo>>,
     slots: HashMap<String, Slot>,
 }
 
@@ -228,12 +235,12 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Refused`] when it does not exist.
-    pub async fn topic(&self, name: &str) -> Result<TopicInfo> {
+    pub async fn topic(&self, name: &str) -> Result<Arc<TopicInfo>> {
         let known = self.shared.known.lock().topics.get(name).cloned();
         if let Some(topic) = known {
             return Ok(topic);
         }
-        self.refresh(name, false).await
+        self.refresh(name, false).await.map(Arc::new)
     }
 
     /// A topic as the brokers see it now; `create` lets them make it when they do that.
@@ -347,7 +354,7 @@ impl Client {
         for topic in &answer.topics {
             match (info(topic, ""), &topic.name) {
                 (Ok(info), _) => {
-                    known.topics.insert(info.name.clone(), info);
+                    known.topics.insert(info.name.clone(), Arc::new(info));
                 }
                 (Err(_), Some(name)) => {
                     known.topics.remove(name.as_str());
@@ -365,7 +372,7 @@ impl Client {
     /// [`ClientError`], retriable while the partition has no leader.
     pub async fn leader(&self, topic: &str, partition: i32) -> Result<Arc<Connection>> {
         let info = self.topic(topic).await?;
-        let found = info.partitions.iter().find(|info| info.index == partition);
+        let found = info.partition(partition);
         let what = || format!("{topic}-{partition}");
         let leader = match found {
             None => {
