@@ -15,6 +15,9 @@ use uuid::Uuid;
 use crate::connection::Connection;
 use crate::error::{ClientError, Result};
 
+/// Between two questions about what is under way: a leader or a coordinator that is being made or moves.
+pub(crate) const AGAIN_AFTER: Duration = Duration::from_millis(20);
+
 /// How a client connects.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -67,7 +70,9 @@ impl TopicInfo {
     /// One of the partitions.
     #[must_use]
     pub fn partition(&self, index: i32) -> Option<&PartitionInfo> {
-        let found = self.partitions.binary_search_by_key(&index, |info| info.index);
+        let found = self
+            .partitions
+            .binary_search_by_key(&index, |info| info.index);
         found.ok().map(|at| &self.partitions[at])
     }
 
@@ -295,7 +300,7 @@ impl Client {
             if !error.is_retriable() || began.elapsed() >= patience {
                 return Err(error);
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
 

@@ -8,7 +8,7 @@ mod aborted;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dlog_storage::record::{Batch, Record};
@@ -22,7 +22,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use tokio::task::JoinSet;
 
-use crate::cluster::Client;
+use crate::cluster::{AGAIN_AFTER, Client};
 use crate::connection::Connection;
 use crate::error::{ClientError, Result};
 
@@ -406,8 +406,33 @@ impl Client {
         Ok(offsets)
     }
 
-    /// ListOffsets, one request to each leader.
+    /// Asks the leaders for offsets; again, at most for the client's patience, while one of them is not the
+    /// leader any more, or does not know yet that it is.
     async fn list_offsets(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        timestamp: i64,
+        committed: bool,
+    ) -> Result<Offsets> {
+        let began = Instant::now();
+        loop {
+            let listed = self.ask_offsets(topic, partitions, timestamp, committed);
+            match listed.await {
+                Err(error)
+                    if error.response_error() == Some(ResponseError::NotLeaderOrFollower)
+                        && began.elapsed() < self.timeout() =>
+                {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    self.refresh(topic, false).await?;
+                }
+                listed => return listed,
+            }
+        }
+    }
+
+    /// ListOffsets, one request to each leader.
+    async fn ask_offsets(
         &self,
         topic: &str,
         partitions: &[i32],

@@ -1,17 +1,15 @@
 //! Finding the broker that coordinates a group or a transactional id.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::FindCoordinatorRequest;
 use kafka_protocol::protocol::StrBytes;
 
-use crate::cluster::Client;
+use crate::cluster::{AGAIN_AFTER, Client};
 use crate::connection::Connection;
 use crate::error::{ClientError, Result};
-
-/// Between two questions while a coordinator is starting.
-const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What a coordinator is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,4 +61,35 @@ impl Client {
         let connection = Connection::open(&address, self.client_id(), self.timeout()).await?;
         Ok(Arc::new(connection))
     }
+
+    /// Asks the coordinator of a group; again, at most for the client's patience, while it is another one by
+    /// then or still loads.
+    pub(crate) async fn ask_group<T>(
+        &self,
+        group: &str,
+        ask: impl AsyncFn(Arc<Connection>) -> Result<T>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        loop {
+            let coordinator = self.coordinator(CoordinatorKind::Group, group).await?;
+            match ask(coordinator).await {
+                Err(error) if did_nothing(&error) && began.elapsed() < self.timeout() => {
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+}
+
+/// Whether a broker refused because it does not coordinate the group, or not yet.
+fn did_nothing(error: &ClientError) -> bool {
+    matches!(
+        error.response_error(),
+        Some(
+            ResponseError::NotCoordinator
+                | ResponseError::CoordinatorNotAvailable
+                | ResponseError::CoordinatorLoadInProgress
+        )
+    )
 }

@@ -21,7 +21,6 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::cluster::Client;
 use crate::connection::{Connection, text};
-use crate::coordinator::CoordinatorKind;
 use crate::error::{ClientError, Result};
 
 /// A group in a list.
@@ -123,27 +122,13 @@ impl Client {
         Ok(listed)
     }
 
-    async fn group_coordinator(&self, group: &str) -> Result<Arc<Connection>> {
-        self.coordinator(CoordinatorKind::Group, group).await
-    }
-
     /// One group, of the classic or of the new protocol.
     ///
     /// # Errors
     /// [`ClientError::Refused`] when there is none of this name.
     pub async fn group(&self, group: &str) -> Result<GroupInfo> {
-        let coordinator = self.group_coordinator(group).await?;
-        if coordinator
-            .newest::<ConsumerGroupDescribeRequest>()
-            .is_some()
-        {
-            match consumer_group(&coordinator, group).await {
-                // Perhaps it is of the classic protocol.
-                Err(error) if error.response_error() == Some(ResponseError::GroupIdNotFound) => {}
-                found => return found,
-            }
-        }
-        classic_group(&coordinator, group).await
+        self.ask_group(group, |coordinator| any_group(coordinator, group))
+            .await
     }
 
     /// What a group has committed.
@@ -151,31 +136,8 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; a group that does not exist has committed nothing.
     pub async fn committed(&self, group: &str) -> Result<CommittedOffsets> {
-        let coordinator = self.group_coordinator(group).await?;
-        let asked = OffsetFetchRequestGroup::default()
-            .with_group_id(id(group))
-            .with_topics(None);
-        let request = OffsetFetchRequest::default().with_groups(vec![asked]);
-        let answer = coordinator.call(&request, 9).await?;
-        let what = || format!("offsets of group {group}");
-        let found = answer.groups.into_iter().next();
-        let found = found.ok_or_else(|| ClientError::Incomplete { what: what() })?;
-        ClientError::check(found.error_code, what, None)?;
-        let mut committed = CommittedOffsets::new();
-        for topic in found.topics {
-            for partition in topic.partitions {
-                ClientError::check(partition.error_code, what, None)?;
-                let offset = CommittedOffset {
-                    offset: partition.committed_offset,
-                    leader_epoch: partition.committed_leader_epoch,
-                    metadata: partition.metadata.unwrap_or_default().to_string(),
-                };
-                if offset.offset >= 0 {
-                    committed.insert((topic.name.to_string(), partition.partition_index), offset);
-                }
-            }
-        }
-        Ok(committed)
+        self.ask_group(group, |coordinator| committed(coordinator, group))
+            .await
     }
 
     /// Sets offsets of a group that nobody is in.
@@ -204,19 +166,18 @@ impl Client {
         let request = OffsetCommitRequest::default()
             .with_group_id(id(group))
             .with_topics(topics.collect());
-        let answer = self
-            .group_coordinator(group)
-            .await?
-            .call(&request, 9)
-            .await?;
-        for topic in &answer.topics {
-            for partition in &topic.partitions {
-                let index = partition.partition_index;
-                let what = || format!("offset of {}-{index} for group {group}", topic.name.0);
-                ClientError::check(partition.error_code, what, None)?;
+        let set = async |coordinator: Arc<Connection>| {
+            let answer = coordinator.call(&request, 9).await?;
+            for topic in &answer.topics {
+                for partition in &topic.partitions {
+                    let index = partition.partition_index;
+                    let what = || offset_of(&topic.name, index, group);
+                    ClientError::check(partition.error_code, what, None)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        self.ask_group(group, set).await
     }
 
     /// Forgets offsets of topics that a group does not read at the moment.
@@ -234,20 +195,19 @@ impl Client {
         let request = OffsetDeleteRequest::default()
             .with_group_id(id(group))
             .with_topics(topics.collect());
-        let answer = self
-            .group_coordinator(group)
-            .await?
-            .call(&request, 0)
-            .await?;
-        ClientError::check(answer.error_code, || format!("group {group}"), None)?;
-        for topic in &answer.topics {
-            for partition in &topic.partitions {
-                let index = partition.partition_index;
-                let what = || format!("offset of {}-{index} for group {group}", topic.name.0);
-                ClientError::check(partition.error_code, what, None)?;
+        let delete = async |coordinator: Arc<Connection>| {
+            let answer = coordinator.call(&request, 0).await?;
+            ClientError::check(answer.error_code, || format!("group {group}"), None)?;
+            for topic in &answer.topics {
+                for partition in &topic.partitions {
+                    let index = partition.partition_index;
+                    let what = || offset_of(&topic.name, index, group);
+                    ClientError::check(partition.error_code, what, None)?;
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        self.ask_group(group, delete).await
     }
 
     /// Deletes a group that nobody is in, with its offsets.
@@ -256,16 +216,60 @@ impl Client {
     /// [`ClientError::Refused`] when there is none, or when it has members.
     pub async fn delete_group(&self, group: &str) -> Result<()> {
         let request = DeleteGroupsRequest::default().with_groups_names(vec![id(group)]);
-        let answer = self
-            .group_coordinator(group)
-            .await?
-            .call(&request, 2)
-            .await?;
-        for result in &answer.results {
-            ClientError::check(result.error_code, || format!("delete group {group}"), None)?;
-        }
-        Ok(())
+        let delete = async |coordinator: Arc<Connection>| {
+            let answer = coordinator.call(&request, 2).await?;
+            for result in &answer.results {
+                ClientError::check(result.error_code, || format!("delete group {group}"), None)?;
+            }
+            Ok(())
+        };
+        self.ask_group(group, delete).await
     }
+}
+
+fn offset_of(topic: &TopicName, partition: i32, group: &str) -> String {
+    format!("offset of {}-{partition} for group {group}", topic.0)
+}
+
+async fn committed(coordinator: Arc<Connection>, group: &str) -> Result<CommittedOffsets> {
+    let asked = OffsetFetchRequestGroup::default()
+        .with_group_id(id(group))
+        .with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+    let answer = coordinator.call(&request, 9).await?;
+    let what = || format!("offsets of group {group}");
+    let found = answer.groups.into_iter().next();
+    let found = found.ok_or_else(|| ClientError::Incomplete { what: what() })?;
+    ClientError::check(found.error_code, what, None)?;
+    let mut committed = CommittedOffsets::new();
+    for topic in found.topics {
+        for partition in topic.partitions {
+            ClientError::check(partition.error_code, what, None)?;
+            let offset = CommittedOffset {
+                offset: partition.committed_offset,
+                leader_epoch: partition.committed_leader_epoch,
+                metadata: partition.metadata.unwrap_or_default().to_string(),
+            };
+            if offset.offset >= 0 {
+                committed.insert((topic.name.to_string(), partition.partition_index), offset);
+            }
+        }
+    }
+    Ok(committed)
+}
+
+async fn any_group(coordinator: Arc<Connection>, group: &str) -> Result<GroupInfo> {
+    if coordinator
+        .newest::<ConsumerGroupDescribeRequest>()
+        .is_some()
+    {
+        match consumer_group(&coordinator, group).await {
+            // Perhaps it is of the classic protocol.
+            Err(error) if error.response_error() == Some(ResponseError::GroupIdNotFound) => {}
+            found => return found,
+        }
+    }
+    classic_group(&coordinator, group).await
 }
 
 async fn consumer_group(coordinator: &Connection, group: &str) -> Result<GroupInfo> {

@@ -12,13 +12,18 @@ use dlog_client::{
     ProducerConfig,
 };
 use dlog_storage::record::Batch;
+use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::*;
@@ -27,6 +32,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const TOPIC: &str = "t";
+const GROUP: &str = "g";
 
 /// What a broker does with a request: the body of its answer, or the end of the connection.
 type Behaviour = dyn Fn(ApiKey, i16, Bytes) -> Option<Bytes> + Send + Sync;
@@ -86,6 +92,8 @@ fn sound(api: ApiKey, version: i16, address: &str) -> Option<Bytes> {
                 (1, 4, 12),
                 (2, 1, 7),
                 (3, 1, 12),
+                (9, 8, 9),
+                (10, 4, 4),
                 (22, 0, 4),
                 (18, 0, 3),
             ];
@@ -112,6 +120,14 @@ fn sound(api: ApiKey, version: i16, address: &str) -> Option<Bytes> {
             let answer = MetadataResponse::default()
                 .with_brokers(vec![broker])
                 .with_topics(vec![topic]);
+            encoded(&answer, version)
+        }
+        ApiKey::FindCoordinator => {
+            let coordinator = Coordinator::default()
+                .with_key(StrBytes::from_static_str(GROUP))
+                .with_host(StrBytes::from_string(host.to_owned()))
+                .with_port(port.parse().unwrap());
+            let answer = FindCoordinatorResponse::default().with_coordinators(vec![coordinator]);
             encoded(&answer, version)
         }
         ApiKey::InitProducerId => {
@@ -433,4 +449,60 @@ async fn partitions_that_were_not_asked_for_and_records_that_go_back() {
     // The same again is nothing new.
     assert!(consumer.poll().await.unwrap()[0].batches.is_empty());
     assert_eq!(consumer.positions().collect::<Vec<_>>(), [(0, 11)]);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_is_another_by_now_or_still_loads_is_asked_again() {
+    let codes = [
+        ResponseError::NotCoordinator,
+        ResponseError::CoordinatorLoadInProgress,
+        ResponseError::CoordinatorNotAvailable,
+    ];
+    let refusals = Mutex::new(codes.to_vec());
+    let address = mostly_sound(move |api, version, _| {
+        if api != ApiKey::OffsetFetch {
+            return None;
+        }
+        let group = OffsetFetchResponseGroup::default()
+            .with_group_id(GroupId(StrBytes::from_static_str(GROUP)));
+        let group = match refusals.lock().unwrap().pop() {
+            Some(error) => group.with_error_code(error.code()),
+            None => {
+                let partition = OffsetFetchResponsePartitions::default().with_committed_offset(42);
+                let topic = OffsetFetchResponseTopics::default()
+                    .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
+                    .with_partitions(vec![partition]);
+                group.with_topics(vec![topic])
+            }
+        };
+        let answer = OffsetFetchResponse::default().with_groups(vec![group]);
+        Some(encoded(&answer, version))
+    })
+    .await;
+    let client = Client::connect(config(&address)).await.unwrap();
+    let committed = client.committed(GROUP).await.unwrap();
+    assert_eq!(committed[&(TOPIC.to_owned(), 0)].offset, 42);
+}
+
+#[tokio::test]
+async fn a_broker_that_does_not_know_yet_that_it_leads_is_asked_again() {
+    let refusals = Mutex::new(2);
+    let address = mostly_sound(move |api, version, _| {
+        if api != ApiKey::ListOffsets {
+            return None;
+        }
+        let mut left = refusals.lock().unwrap();
+        *left -= 1;
+        let error = ResponseError::NotLeaderOrFollower.code();
+        let partition = ListOffsetsPartitionResponse::default().with_error_code(error);
+        let topic = ListOffsetsTopicResponse::default()
+            .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
+            .with_partitions(vec![partition]);
+        let answer = ListOffsetsResponse::default().with_topics(vec![topic]);
+        (*left >= 0).then(|| encoded(&answer, version))
+    })
+    .await;
+    let client = Client::connect(config(&address)).await.unwrap();
+    let offsets = client.offsets(TOPIC, &[0], Position::End, false).await;
+    assert_eq!(offsets.unwrap()[&0], 10);
 }
