@@ -3,18 +3,15 @@
 //!
 //! Each figure is a median over the rounds; brokers take turns within a round.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::brokers::{Broker, Brokers, Durability, Kind, topic_setting};
-use super::load::{self, Shape};
+use super::brokers::{Broker, Brokers, Durability, Kind};
+use super::compaction::Compaction;
 use super::machine::{self, Filler};
 use super::report::Whole;
 
@@ -32,13 +29,9 @@ const MEMBERS: (u32, u32) = (100, 100);
 const PROTOCOLS: [(&str, &str); 2] = [("classic", "10"), ("consumer", "50")];
 /// Records a second of transactions that both brokers carry with ease.
 const PACED: &str = "5000";
-/// How long compaction may take.
-const COMPACTION_BOUND: Duration = Duration::from_secs(180);
-/// Keyed records that are compacted, a second for so many seconds, and how many keys they have.
-const KEYED: (u32, u64, u64) = (60_000, 15, 450_000);
 
 /// The figures of one broker, by name, in the order of their taking.
-type Figures = Vec<(String, f64)>;
+pub(super) type Figures = Vec<(String, f64)>;
 
 /// Measures all duties of both brokers.
 pub(super) fn run(
@@ -73,15 +66,19 @@ pub(super) fn run(
             all[at].push(duties.figures);
         }
     }
-    let [dlog, kafka] = all;
+    medians(&all)
+}
+
+/// The medians of both brokers' rounds, for all that the last round measured.
+pub(super) fn medians([dlog, kafka]: &[Vec<Figures>; 2]) -> Result<Vec<Whole>> {
     let names: Vec<String> = dlog
         .last()
         .map(|figures| figures.iter().map(|(name, _)| name.clone()).collect())
         .unwrap_or_default();
     let wholes = names.into_iter().map(|name| {
         Ok(Whole {
-            dlog: median_of(&dlog, &name)?,
-            kafka: median_of(&kafka, &name)?,
+            dlog: median_of(dlog, &name)?,
+            kafka: median_of(kafka, &name)?,
             name,
         })
     });
@@ -206,78 +203,15 @@ impl Duties<'_> {
 
     /// How fast a topic is compacted, and what a producer to another topic feels of it.
     fn compaction(&mut self) -> Result<()> {
-        let variant = (self.broker.kind, Durability::Os);
-        let setting = topic_setting(variant).unwrap_or("cleanup.policy=delete");
-        self.create("keyed", 1, &["segment.bytes=67108864", setting])?;
-        self.brokers
-            .create_topic(self.broker, "other", Durability::Os)?;
-        let (rate, seconds, keys) = KEYED;
-        let (rate, seconds, keys) = (rate.to_string(), seconds.to_string(), keys.to_string());
-        self.json(&[
-            "bench",
-            "produce",
-            "keyed",
-            "--json",
-            "--record-bytes",
-            "1024",
-            "--batch-records",
-            "15",
-            "--connections",
-            "2",
-            "--rate",
-            &rate,
-            "--seconds",
-            &seconds,
-            "--keys",
-            &keys,
-        ])?;
-        machine::settle()?;
-        self.filler.fill_page_cache()?;
-        let alone = self.paced()?;
-        let folder = self.brokers.folder_of(self.broker.kind).join("keyed-0");
-        let before = segment_bytes(&folder)?;
-        let watched = thread::spawn(move || watch_compaction(&folder));
-        let policy = [
-            "topic",
-            "alter",
-            "keyed",
-            "--config",
-            "cleanup.policy=compact",
-            "--config",
-            "min.cleanable.dirty.ratio=0.01",
-        ];
-        self.brokers.dlog(self.broker, &policy)?;
-        let beside = self.paced()?;
-        let watched = watched
-            .join()
-            .unwrap_or_else(|_| bail!("the watcher failed"))?;
-        let mb_per_s = before as f64 / 1e6 / watched.took.as_secs_f64().max(1e-3);
-        self.add("compaction, MB/s read", mb_per_s);
-        self.add(
-            "compaction, part of the bytes that is left",
-            watched.left as f64 / before as f64,
-        );
-        self.add("p99 ms of a producer beside it, alone", alone);
-        self.add("p99 ms of a producer beside it, meanwhile", beside);
-        self.brokers.delete_topic(self.broker, "other")?;
-        self.brokers.delete_topic(self.broker, "keyed")
-    }
-
-    /// The p99 in ms of 2,000 records a second to the other topic.
-    fn paced(&self) -> Result<f64> {
-        let shape = Shape {
-            record_bytes: 1024,
-            batch_records: 1,
+        let compaction = Compaction {
+            brokers: self.brokers,
+            broker: self.broker,
+            time: self.time,
         };
-        let sample = load::produce(
-            self.brokers,
-            self.broker,
-            "other",
-            shape,
-            Some(2_000),
-            self.time,
-        )?;
-        Ok(sample.p99_us.context("no latency")? / 1e3)
+        for (name, value) in compaction.once(self.filler)? {
+            self.add(name, value);
+        }
+        Ok(())
     }
 
     /// Memory for 10,000 members in 100 groups, who only heartbeat. The topic is that of the rebalances.
@@ -372,60 +306,4 @@ fn live_mib(broker: &Broker) -> Result<f64> {
     let total = text.lines().find(|line| line.starts_with("Total"));
     let bytes = total.and_then(|line| line.split_whitespace().nth(2)?.parse::<f64>().ok());
     Ok(bytes.with_context(|| format!("jcmd printed {text}"))? / f64::from(1 << 20))
-}
-
-/// What was seen of a compaction.
-struct Watched {
-    took: Duration,
-    left: u64,
-}
-
-/// Watches a log's folder from the first file that compaction makes until it makes none for a while.
-fn watch_compaction(folder: &Path) -> Result<Watched> {
-    let quiet = Duration::from_secs(3);
-    let asked = Instant::now();
-    let mut first = None;
-    let mut last = Instant::now();
-    while first.is_none() || last.elapsed() < quiet {
-        if asked.elapsed() > COMPACTION_BOUND {
-            bail!("{} was not compacted in time", folder.display());
-        }
-        if is_being_compacted(folder)? {
-            first.get_or_insert_with(Instant::now);
-            last = Instant::now();
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-    let first = first.context("it has begun")?;
-    Ok(Watched {
-        took: last - first,
-        left: segment_bytes(folder)?,
-    })
-}
-
-fn is_being_compacted(folder: &Path) -> Result<bool> {
-    Ok(files(folder)?.iter().any(|path| {
-        let name = path.to_string_lossy();
-        name.ends_with(".cleaned") || name.ends_with(".swap")
-    }))
-}
-
-fn segment_bytes(folder: &Path) -> Result<u64> {
-    let segments = files(folder)?;
-    let segments = segments
-        .iter()
-        .filter(|path| path.extension().is_some_and(|end| end == "log"));
-    // A file may be renamed between the listing and here.
-    Ok(segments
-        .filter_map(|path| fs::metadata(path).ok())
-        .map(|file| file.len())
-        .sum())
-}
-
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    Ok(entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .collect())
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -37,6 +38,21 @@ fn ticks(path: &str) -> Result<f64> {
     let fields = stat.rsplit_once(')').context("a stat line")?.1;
     let ticks = fields.split_whitespace().skip(11).take(2);
     Ok(ticks.filter_map(|field| field.parse::<f64>().ok()).sum())
+}
+
+/// Processor time that the host of a virtual machine has taken away so far.
+///
+/// # Errors
+/// When `/proc/stat` is not as expected.
+pub fn stolen() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let whole = stat.lines().next().unwrap_or_default();
+    // After the name: user, nice, system, idle, iowait, irq, softirq, steal.
+    let ticks = whole
+        .split_whitespace()
+        .nth(8)
+        .context("steal is missing")?;
+    Ok(Duration::from_secs_f64(ticks.parse::<f64>()? / TICKS_PER_S))
 }
 
 /// Resident memory of a process in MiB.

@@ -1,14 +1,17 @@
 //! `cargo xtask bench`: this server and a real Kafka, measured in the same run by the same clients.
 //!
 //! [`brokers`] starts both, [`load`] has one load run against one of them, [`mod@duties`] measures what a
-//! broker does besides, [`machine`] tells what that cost and keeps the page cache in the state of a machine that has been up for a while, [`report`]
-//! makes medians, ratios and tables. Both brokers run all the time; a load runs against one after the
-//! other, round after round, so that a machine that changes its speed changes it for both.
+//! broker does besides, [`compaction`] and [`offsets`] two of that with more to them, [`machine`] tells what
+//! that cost and keeps the page cache in the state of a machine that has been up for a while, [`report`]
+//! makes medians, ratios and tables. Both brokers run all the time; a load runs against one after the other, round after
+//! round, so that a machine that changes its speed changes it for both.
 
 mod brokers;
+mod compaction;
 mod duties;
 mod load;
 mod machine;
+mod offsets;
 mod report;
 
 use std::fs;
@@ -130,10 +133,15 @@ fn duties(root: &Path, folder: &Path, brokers: Brokers, options: &BenchOptions) 
         load::warm_up(&brokers, broker, Duration::from_secs(options.seconds * 2))?;
     }
     let (rounds, seconds) = (options.rounds, options.seconds);
-    let figures = duties::run(&brokers, &running, &filler, rounds, seconds)?;
+    let mut figures = duties::run(&brokers, &running, &filler, rounds, seconds)?;
     for broker in running {
         broker.stop()?;
     }
+    let brokers = brokers.with(&compaction::LIMITED);
+    let running = [brokers.start(Kind::Dlog)?, brokers.start(Kind::Kafka)?];
+    let time = Duration::from_secs(seconds);
+    figures.extend(compaction::effect(&brokers, &running, rounds, time)?);
+    figures.push(offsets::loading(&brokers, running)?);
     let about = [
         machine::describe(folder),
         format!(

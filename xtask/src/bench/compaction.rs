@@ -1,0 +1,335 @@
+//! Compaction, for both brokers: how fast it is, and what a producer to another topic feels of it.
+//!
+//! A p99 of some hundred microseconds says little in a moment in which the host of a virtual machine takes
+//! its processors away for milliseconds. So such a sample is taken again, a few times; what the host took is
+//! printed beside it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::brokers::{Broker, Brokers, Durability, topic_setting};
+use super::duties::{self, Figures};
+use super::load::{self, Shape};
+use super::machine::{self, Filler};
+use super::report::Whole;
+
+/// What both brokers are started with where the effect of lasting compaction is measured: bytes that it reads
+/// and writes a second, about as many as a disk spares that others use too.
+pub(super) const LIMITED: [(&str, &str); 1] = [("log.cleaner.io.max.bytes.per.second", "50000000")];
+
+/// How long compaction may take.
+const BOUND: Duration = Duration::from_secs(180);
+/// How long a folder is without a file of compaction when there is none.
+const QUIET: Duration = Duration::from_secs(1);
+/// Keyed records that are compacted, a second for so many seconds, and how many keys they have.
+const KEYED: (u32, u64, u64) = (60_000, 15, 450_000);
+/// Records a second that keep the log dirty, so that compaction has no end.
+const FED: &str = "2000";
+/// Of the processors' time, in 1/1000, what the host may take during a sample.
+const STOLEN: f64 = 2.0;
+/// Samples that are taken at most for one that is quiet enough.
+const TRIES: u32 = 6;
+/// Runs over a whole log that are made at most for one that is quiet enough.
+const RUNS: u32 = 3;
+const KEYED_RECORD: [&str; 4] = ["--record-bytes", "1024", "--batch-records", "15"];
+
+/// Measures the compaction of one broker.
+pub(super) struct Compaction<'a> {
+    pub(super) brokers: &'a Brokers,
+    pub(super) broker: &'a Broker,
+    /// Of a sample.
+    pub(super) time: Duration,
+}
+
+/// What a producer feels of limited compaction that goes on all the time.
+pub(super) fn effect(
+    brokers: &Brokers,
+    running: &[Broker; 2],
+    rounds: u32,
+    time: Duration,
+) -> Result<Vec<Whole>> {
+    let compactions = running.each_ref().map(|broker| Compaction {
+        brokers,
+        broker,
+        time,
+    });
+    for compaction in &compactions {
+        println!("keyed records, {:?}", compaction.broker.kind);
+        compaction.prepare()?;
+        // New segments are small: what is fed becomes due at once.
+        compaction.alter(&["segment.bytes=1048576", "min.cleanable.dirty.ratio=0.0001"])?;
+        // The broker has just started: the first sample is not counted.
+        compaction.sample()?;
+    }
+    let mut all: [Vec<Figures>; 2] = Default::default();
+    for round in 0..rounds {
+        for turn in 0..2 {
+            let at = (turn + round as usize) % 2;
+            let compaction = &compactions[at];
+            let kind = compaction.broker.kind;
+            println!(
+                "lasting compaction, round {} of {rounds}, {kind:?}",
+                round + 1
+            );
+            all[at].push(compaction.lasting()?);
+        }
+    }
+    for compaction in &compactions {
+        compaction.clear()?;
+    }
+    duties::medians(&all)
+}
+
+impl Compaction<'_> {
+    /// Compacts a log once, as fast as it goes; the quietest of a few times.
+    pub(super) fn once(&self, filler: &Filler) -> Result<Figures> {
+        let mut quietest = self.one_run(filler)?;
+        for _ in 1..RUNS {
+            if quietest.0 <= STOLEN {
+                break;
+            }
+            let again = self.one_run(filler)?;
+            if again.0 < quietest.0 {
+                quietest = again;
+            }
+        }
+        Ok(quietest.1)
+    }
+
+    /// What the host took during the run, and the figures.
+    fn one_run(&self, filler: &Filler) -> Result<(f64, Figures)> {
+        self.prepare()?;
+        filler.fill_page_cache()?;
+        let alone = self.p99_ms()?;
+        let folder = self.folder();
+        let before = segment_bytes(&folder)?;
+        let watched = thread::spawn(move || watch_compaction(&folder));
+        self.alter(&["cleanup.policy=compact", "min.cleanable.dirty.ratio=0.01"])?;
+        let meanwhile = self.sample()?;
+        let watched = watched
+            .join()
+            .unwrap_or_else(|_| bail!("the watcher failed"))?;
+        self.clear()?;
+        let mb_per_s = before as f64 / 1e6 / watched.took.as_secs_f64().max(1e-3);
+        let left = watched.left as f64 / before as f64;
+        let figures = [
+            ("compaction, MB/s read", mb_per_s),
+            ("compaction, part of the bytes that is left", left),
+            ("p99 ms of a producer beside it, alone", alone),
+            (
+                "p99 ms of a producer beside it, meanwhile",
+                meanwhile.p99_ms,
+            ),
+        ];
+        let figures = figures.map(|(name, value)| (name.to_owned(), value));
+        Ok((meanwhile.stolen, figures.to_vec()))
+    }
+
+    /// The same producer without compaction, and with a log that is compacted again and again.
+    fn lasting(&self) -> Result<Figures> {
+        let mut feeder = self.feed()?;
+        let figures = self.without_and_with();
+        // It is ours, and its work is done.
+        feeder.kill()?;
+        feeder.wait()?;
+        figures
+    }
+
+    fn without_and_with(&self) -> Result<Figures> {
+        let folder = self.folder();
+        self.alter(&["cleanup.policy=delete"])?;
+        wait_until_quiet(&folder, QUIET)?;
+        let alone = self.p99_ms()?;
+        self.alter(&["cleanup.policy=compact"])?;
+        wait_until_compacted(&folder)?;
+        let meanwhile = self.p99_ms()?;
+        self.alter(&["cleanup.policy=delete"])?;
+        wait_until_quiet(&folder, QUIET)?;
+        Ok(vec![
+            (
+                "p99 ms beside compaction at 50 MB/s, alone".to_owned(),
+                alone,
+            ),
+            (
+                "p99 ms beside compaction at 50 MB/s, meanwhile".to_owned(),
+                meanwhile,
+            ),
+        ])
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.brokers.folder_of(self.broker.kind).join("keyed-0")
+    }
+
+    /// The keyed log, not compacted yet, and the topic of the producer that is watched.
+    fn prepare(&self) -> Result<()> {
+        let variant = (self.broker.kind, Durability::Os);
+        let settings = ["segment.bytes=67108864"];
+        let settings = settings.into_iter().chain(topic_setting(variant));
+        self.brokers
+            .create_topic_with(self.broker, "keyed", 1, settings)?;
+        self.brokers
+            .create_topic(self.broker, "other", Durability::Os)?;
+        let (rate, seconds, keys) = KEYED;
+        let (rate, seconds, keys) = (rate.to_string(), seconds.to_string(), keys.to_string());
+        let load = ["bench", "produce", "keyed", "--json", "--connections", "2"];
+        let pace = ["--rate", &rate, "--seconds", &seconds, "--keys", &keys];
+        let arguments = [&load[..], &KEYED_RECORD, &pace].concat();
+        self.brokers.dlog(self.broker, &arguments)?;
+        machine::settle()
+    }
+
+    /// Starts to overwrite keys.
+    fn feed(&self) -> Result<Child> {
+        let keys = KEYED.2.to_string();
+        Command::new(&self.brokers.program)
+            .args(["bench", "produce", "keyed", "--json", "--seconds", "600"])
+            .args(KEYED_RECORD)
+            .args(["--rate", FED, "--keys", &keys])
+            .args(["--bootstrap", &self.broker.address])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start dlog")
+    }
+
+    fn alter(&self, settings: &[&str]) -> Result<()> {
+        let mut arguments = vec!["topic", "alter", "keyed"];
+        for setting in settings {
+            arguments.extend(["--config", setting]);
+        }
+        self.brokers.dlog(self.broker, &arguments)?;
+        Ok(())
+    }
+
+    fn clear(&self) -> Result<()> {
+        self.brokers.delete_topic(self.broker, "other")?;
+        self.brokers.delete_topic(self.broker, "keyed")
+    }
+
+    /// The p99 of the quietest of a few samples.
+    fn p99_ms(&self) -> Result<f64> {
+        let mut quietest = self.sample()?;
+        for _ in 1..TRIES {
+            if quietest.stolen <= STOLEN {
+                break;
+            }
+            let again = self.sample()?;
+            if again.stolen < quietest.stolen {
+                quietest = again;
+            }
+        }
+        Ok(quietest.p99_ms)
+    }
+
+    /// The p99 of 2,000 records a second to the other topic.
+    fn sample(&self) -> Result<Paced> {
+        let shape = Shape {
+            record_bytes: 1024,
+            batch_records: 1,
+        };
+        let (began, before) = (Instant::now(), machine::stolen()?);
+        let sample = load::produce(
+            self.brokers,
+            self.broker,
+            "other",
+            shape,
+            Some(2_000),
+            self.time,
+        )?;
+        let stolen = machine::stolen()?.saturating_sub(before);
+        let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
+        let paced = Paced {
+            p99_ms: sample.p99_us.context("no latency")? / 1e3,
+            stolen: stolen.as_secs_f64() / began.elapsed().as_secs_f64() / cores * 1e3,
+        };
+        println!(
+            "    p99 {:.2} ms, {:.1}/1000 stolen",
+            paced.p99_ms, paced.stolen
+        );
+        Ok(paced)
+    }
+}
+
+/// A sample of the producer that is watched.
+struct Paced {
+    p99_ms: f64,
+    /// Of the processors' time, in 1/1000, what the host took.
+    stolen: f64,
+}
+
+/// What was seen of a compaction.
+struct Watched {
+    took: Duration,
+    left: u64,
+}
+
+/// Watches a log's folder from the first file that compaction makes until it makes none for a while.
+fn watch_compaction(folder: &Path) -> Result<Watched> {
+    let first = wait_until_compacted(folder)?;
+    let last = wait_until_quiet(folder, Duration::from_secs(3))?;
+    Ok(Watched {
+        took: last - first,
+        left: segment_bytes(folder)?,
+    })
+}
+
+/// Waits for the first file that compaction makes; returns when it was seen.
+fn wait_until_compacted(folder: &Path) -> Result<Instant> {
+    let asked = Instant::now();
+    while !is_being_compacted(folder)? {
+        if asked.elapsed() > BOUND {
+            bail!("{} is not compacted", folder.display());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(Instant::now())
+}
+
+/// Waits until compaction has had no file for a while; returns when one was last seen, or the beginning.
+fn wait_until_quiet(folder: &Path, quiet: Duration) -> Result<Instant> {
+    let asked = Instant::now();
+    let mut last = asked;
+    while last.elapsed() < quiet {
+        if asked.elapsed() > BOUND {
+            bail!("{} was not compacted in time", folder.display());
+        }
+        if is_being_compacted(folder)? {
+            last = Instant::now();
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(last)
+}
+
+fn is_being_compacted(folder: &Path) -> Result<bool> {
+    Ok(files(folder)?.iter().any(|path| {
+        let name = path.to_string_lossy();
+        name.ends_with(".cleaned") || name.ends_with(".swap")
+    }))
+}
+
+fn segment_bytes(folder: &Path) -> Result<u64> {
+    let segments = files(folder)?;
+    let segments = segments
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "log"));
+    // A file may be renamed between the listing and here.
+    Ok(segments
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|file| file.len())
+        .sum())
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    Ok(entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .collect())
+}
