@@ -145,7 +145,7 @@ fn duties(root: &Path, folder: &Path, brokers: Brokers, options: &BenchOptions) 
     let about = [
         machine::describe(folder),
         format!(
-            "dlog {} and Apache Kafka {} (1 GiB heap), default settings but `log.cleaner.backoff.ms=100`, side by side on the loopback address, {rounds} rounds of {seconds} s, medians",
+            "dlog {} and Apache Kafka {} (1 GiB heap), default settings but `log.cleaner.backoff.ms=100` and, at 50 MB/s, `log.cleaner.io.max.bytes.per.second`, side by side on the loopback address, {rounds} rounds of {seconds} s, medians",
             env!("CARGO_PKG_VERSION"),
             brokers.distribution.version,
         ),
