@@ -168,14 +168,11 @@ impl Client {
             .with_topics(topics.collect());
         let set = async |coordinator: Arc<Connection>| {
             let answer = coordinator.call(&request, 9).await?;
-            for topic in &answer.topics {
-                for partition in &topic.partitions {
-                    let index = partition.partition_index;
-                    let what = || offset_of(&topic.name, index, group);
-                    ClientError::check(partition.error_code, what, None)?;
-                }
-            }
-            Ok(())
+            let slots = answer.topics.iter().flat_map(|topic| {
+                let partitions = topic.partitions.iter();
+                partitions.map(|slot| (&topic.name, slot.partition_index, slot.error_code))
+            });
+            check_offsets(group, slots)
         };
         self.ask_group(group, set).await
     }
@@ -198,14 +195,11 @@ impl Client {
         let delete = async |coordinator: Arc<Connection>| {
             let answer = coordinator.call(&request, 0).await?;
             ClientError::check(answer.error_code, || format!("group {group}"), None)?;
-            for topic in &answer.topics {
-                for partition in &topic.partitions {
-                    let index = partition.partition_index;
-                    let what = || offset_of(&topic.name, index, group);
-                    ClientError::check(partition.error_code, what, None)?;
-                }
-            }
-            Ok(())
+            let slots = answer.topics.iter().flat_map(|topic| {
+                let partitions = topic.partitions.iter();
+                partitions.map(|slot| (&topic.name, slot.partition_index, slot.error_code))
+            });
+            check_offsets(group, slots)
         };
         self.ask_group(group, delete).await
     }
@@ -227,8 +221,15 @@ impl Client {
     }
 }
 
-fn offset_of(topic: &TopicName, partition: i32, group: &str) -> String {
-    format!("offset of {}-{partition} for group {group}", topic.0)
+/// The first error of an answer about a group's offsets: topic, partition, code.
+fn check_offsets<'a>(
+    group: &str,
+    mut slots: impl Iterator<Item = (&'a TopicName, i32, i16)>,
+) -> Result<()> {
+    slots.try_for_each(|(topic, partition, code)| {
+        let what = || format!("offset of {}-{partition} for group {group}", topic.0);
+        ClientError::check(code, what, None)
+    })
 }
 
 async fn committed(coordinator: Arc<Connection>, group: &str) -> Result<CommittedOffsets> {

@@ -3,8 +3,8 @@
 //! [`brokers`] starts both, [`load`] has one load run against one of them, [`mod@duties`] measures what a
 //! broker does besides, [`compaction`] and [`offsets`] two of that with more to them, [`machine`] tells what
 //! that cost and keeps the page cache in the state of a machine that has been up for a while, [`report`]
-//! makes medians, ratios and tables. Both brokers run all the time; a load runs against one after the other, round after
-//! round, so that a machine that changes its speed changes it for both.
+//! makes medians, ratios and tables. Both brokers run all the time; a load runs against one after the
+//! other, round after round, so that a machine that changes its speed changes it for both.
 
 mod brokers;
 mod compaction;
