@@ -130,12 +130,16 @@ class KafkaPython(Adapter):
 
     def member(self, group, topic):
         consumer = self.consumer(
-            topic,
             group_id=group,
             auto_offset_reset="earliest",
             session_timeout_ms=10_000,
             heartbeat_interval_ms=500,
         )
+        # Otherwise it joins before it knows the partitions, and again when it does; and a join of that
+        # second kind is lost if the time of a poll ends during it (seen in 3.0.12: the assignment is never
+        # taken up, and no heartbeat is sent any more).
+        consumer.partitions_for_topic(topic)
+        consumer.subscribe([topic])
         return Reader(consumer, topic)
 
     def transactional(self, identity):

@@ -197,10 +197,11 @@ impl ClientReport {
             None if self.steps.is_empty() => Outcome::Failed("it did nothing".to_owned()),
             None => match self
                 .failures()
-                .map(|step| step.step.as_str())
+                .map(|step| format!("{} ({})", step.step, shortened(&step.detail)))
                 .collect::<Vec<_>>()
             {
                 failed if failed.is_empty() => Outcome::Passed,
+                // What is printed elsewhere may be far above, or not kept.
                 failed => Outcome::Failed(failed.join(", ")),
             },
         }
@@ -359,7 +360,7 @@ mod tests {
     fn a_function_that_the_client_lacks_is_no_failure() {
         assert_eq!(report(None).outcome(true), Outcome::Passed);
         assert_eq!(report(Some(true)).outcome(true), Outcome::Passed);
-        let failed = Outcome::Failed("create-topic".to_owned());
+        let failed = Outcome::Failed("create-topic (why)".to_owned());
         assert_eq!(report(Some(false)).outcome(false), failed);
     }
 
