@@ -294,3 +294,62 @@ fn a_run_ends_when_it_is_told_to_or_the_log_is_closed() {
         Err(StorageError::Closed { .. })
     ));
 }
+
+/// Looks at every step for files in a folder that have no name any more and still take space.
+#[cfg(target_os = "linux")]
+struct Watch {
+    dir: std::path::PathBuf,
+    most: std::sync::atomic::AtomicUsize,
+}
+
+#[cfg(target_os = "linux")]
+impl CompactionMeter for Watch {
+    fn spent(&self, _bytes: u64) -> Duration {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let nameless = open
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+            .filter(|path| path.starts_with(&self.dir))
+            .filter(|path| path.to_string_lossy().ends_with(".log (deleted)"))
+            .count();
+        self.most.fetch_max(nameless, Ordering::Relaxed);
+        Duration::ZERO
+    }
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn old_files_are_gone_as_a_run_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path().join("log"), config()).unwrap();
+    let put = |key: i64| {
+        let mut builder = BatchBuilder::new();
+        let value = vec![b'x'; 1_000];
+        builder
+            .push(1_000, Some(&key.to_be_bytes()), Some(&value), &[])
+            .unwrap();
+        log.append_batches(builder.build().unwrap(), LEADER)
+            .unwrap();
+    };
+    (0..200).for_each(put);
+    // A quarter of each segment goes: what is left of two is too much for one.
+    (0..200).step_by(4).for_each(put);
+    let before = log.segment_count();
+    let watch = Watch {
+        dir: dir.path().canonicalize().unwrap(),
+        most: std::sync::atomic::AtomicUsize::new(0),
+    };
+    let report = log
+        .compact(2_000, &CompactionOptions::default(), &watch)
+        .unwrap();
+    assert!(
+        report.segments_after > before / 2,
+        "many groups: {report:?}"
+    );
+    assert!(report.bytes_after < report.bytes_before);
+    let most = watch.most.load(Ordering::Relaxed);
+    assert!(most <= 1, "{most} old files still took space");
+}

@@ -62,8 +62,14 @@ impl Default for CompactionOptions {
 
 /// Sets the pace of runs, and ends them.
 pub trait CompactionMeter: Send + Sync {
-    /// Hears of bytes that were read or written; says how long to wait before the next.
+    /// Hears of bytes that were read or written; says how long to wait before the next. It is asked again
+    /// while that time passes, with 0 bytes.
     fn spent(&self, bytes: u64) -> Duration;
+    /// Whether it was not slowed down when it was asked last: only then the disk reads ahead, so that others
+    /// do not have to wait for more than what the run needs next.
+    fn is_unbound(&self) -> bool {
+        true
+    }
     /// Whether the run shall end before it is complete.
     fn is_stopped(&self) -> bool;
 }

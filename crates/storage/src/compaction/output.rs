@@ -18,8 +18,9 @@ use crate::record::BatchHeader;
 use crate::segment::IndexBuilder;
 use crate::walk::Frame;
 
-/// Bytes gathered before they are written.
-const WRITE_BYTES: usize = 1 << 20;
+/// Bytes gathered before they are written. More is no faster, and a thread that is woken on the same
+/// processor may have to wait for the whole call.
+const WRITE_BYTES: usize = 256 << 10;
 /// Bytes written before they are synced: what may wait for a slow disk.
 const SYNC_BYTES: u64 = 32 << 20;
 

@@ -4,6 +4,7 @@
 //! Every frame is read with its checksum. What cannot be read ends the run: nothing goes because it was
 //! not understood.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::swap::Swap;
 use super::txn::Transactions;
 use super::v1::Packer;
 use crate::config::Format;
-use crate::disk::{Disk, ExpectedUse, OpenMode};
+use crate::disk::{Disk, DiskFile, ExpectedUse, OpenMode};
 use crate::error::{IoContext, Result, StorageError};
 use crate::record::control::ControlType;
 use crate::record::{
@@ -31,8 +32,9 @@ use crate::walk::{Depth, Frame, Step, Walker};
 /// Bytes read between two looks at whether to go on, at least.
 const STEP_BYTES: u64 = 256 << 10;
 
-/// Hears of bytes read and written; an error ends the run.
-pub(crate) type GoOn<'a> = &'a dyn Fn(u64) -> Result<()>;
+/// Hears of bytes read and written; says whether the run is unbound, see
+/// [`super::CompactionMeter::is_unbound`]. An error ends the run.
+pub(crate) type GoOn<'a> = &'a dyn Fn(u64) -> Result<bool>;
 
 /// A segment of the run.
 #[derive(Clone)]
@@ -67,6 +69,8 @@ pub(crate) struct Pass<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) index_interval_bytes: u32,
     pub(crate) go_on: GoOn<'a>,
+    /// Whether the disk reads ahead.
+    pub(crate) reads_ahead: Cell<bool>,
 }
 
 impl Pass<'_> {
@@ -195,6 +199,15 @@ impl Pass<'_> {
         self.dir.join(Swap::cleaned_name(base))
     }
 
+    /// Tells of bytes of `file` that were read.
+    fn pace(&self, file: &dyn DiskFile, bytes: u64) -> Result<()> {
+        let is_unbound = (self.go_on)(bytes)?;
+        if self.reads_ahead.replace(is_unbound) != is_unbound {
+            file.advise(expected_use(is_unbound), 0, 0);
+        }
+        Ok(())
+    }
+
     /// Shows every frame of a segment, whose checksum was verified.
     fn each_frame(
         &self,
@@ -207,7 +220,7 @@ impl Pass<'_> {
             .open(segment.path(), OpenMode::Read)
             .context("open", segment.path())?;
         let size = segment.size();
-        file.advise(ExpectedUse::Sequential, 0, size);
+        file.advise(expected_use(self.reads_ahead.get()), 0, size);
         let (format, base) = (segment.format(), segment.base_offset());
         let mut walker = Walker::new(&*file, format, Depth::Checksum, 0, size, base);
         let mut told = 0;
@@ -216,19 +229,19 @@ impl Pass<'_> {
                 Step::Frame(frame) => {
                     let bytes = walker.frame_bytes(&frame).context("read", segment.path())?;
                     if show(&frame, bytes)?.is_break() {
-                        (self.go_on)(frame.end() - told)?;
+                        self.pace(&*file, frame.end() - told)?;
                         return Ok(Read {
                             bytes: frame.end(),
                             is_broken_off: true,
                         });
                     }
                     if frame.end() - told >= STEP_BYTES {
-                        (self.go_on)(frame.end() - told)?;
+                        self.pace(&*file, frame.end() - told)?;
                         told = frame.end();
                     }
                 }
                 Step::End if walker.position() == size => {
-                    (self.go_on)(size - told)?;
+                    self.pace(&*file, size - told)?;
                     return Ok(Read {
                         bytes: size,
                         is_broken_off: false,
@@ -241,6 +254,14 @@ impl Pass<'_> {
                 Step::Bad { reason } => return Err(segment.damaged(walker.position(), reason)),
             }
         }
+    }
+}
+
+fn expected_use(reads_ahead: bool) -> ExpectedUse {
+    if reads_ahead {
+        ExpectedUse::Sequential
+    } else {
+        ExpectedUse::Exact
     }
 }
 

@@ -42,6 +42,8 @@ pub enum OpenMode {
 pub enum ExpectedUse {
     /// It is read from front to back: more may be read ahead.
     Sequential,
+    /// Just what is asked for is read, nothing ahead.
+    Exact,
     /// Not soon: the cache may be used for something else. What is not on the disk yet stays.
     NotSoon,
 }

@@ -199,6 +199,7 @@ impl DiskFile for RealFile {
         use rustix::fs::{Advice, fadvise};
         let advice = match expected {
             ExpectedUse::Sequential => Advice::Sequential,
+            ExpectedUse::Exact => Advice::Random,
             ExpectedUse::NotSoon => Advice::DontNeed,
         };
         // Advice that is not taken costs memory, not correctness.

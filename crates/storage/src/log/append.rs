@@ -210,6 +210,8 @@ impl LogCore {
             }
             writer.next_offset = frame.last_offset + 1;
         }
+        let bytes = frames.iter().map(Outgoing::len).sum();
+        self.appended_bytes.fetch_add(bytes, Ordering::Relaxed);
         let most = config.max_producers as usize;
         if most > 0 && writer.producers.evict(most) > 0 {
             tracing::debug!(dir = %self.dir.display(), most, "forgot the longest idle producers");

@@ -6,6 +6,7 @@
 //! segments are still there and nothing was cut since the run began. Only segments before the recovery
 //! point's are touched, so recovery never reads what is being replaced.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +34,6 @@ struct Run<'a> {
     config: Arc<LogConfig>,
     options: &'a CompactionOptions,
     range: Cleanable,
-    inputs: Vec<Input>,
     now_ms: i64,
     /// Number of truncations when it began.
     cuts: u64,
@@ -119,10 +119,10 @@ impl LogCore {
             compacted_before: self.compacted_before(),
             ..CompactionReport::default()
         };
-        let Some(run) = self.prepare(now_ms, options)? else {
+        let Some((run, inputs)) = self.prepare(now_ms, options)? else {
             return Ok(report);
         };
-        match self.run(&run, meter, &mut report) {
+        match self.run(&run, inputs, meter, &mut report) {
             Ok(()) => Ok(report),
             Err(Stop::Interrupted) => {
                 report.end = CompactionEnd::Interrupted;
@@ -132,8 +132,12 @@ impl LogCore {
         }
     }
 
-    /// Decides on a run; `None` when there is nothing to do.
-    fn prepare<'a>(&self, now_ms: i64, options: &'a CompactionOptions) -> Result<Option<Run<'a>>> {
+    /// Decides on a run, over these segments; `None` when there is nothing to do.
+    fn prepare<'a>(
+        &self,
+        now_ms: i64,
+        options: &'a CompactionOptions,
+    ) -> Result<Option<(Run<'a>, Vec<Input>)>> {
         let cuts = self.marks.lock().cuts;
         let config = self.config.load_full();
         let range = self.cleanable(now_ms)?;
@@ -154,31 +158,33 @@ impl LogCore {
                 end: next.base_offset(),
             })
             .collect();
-        Ok(Some(Run {
+        let run = Run {
             config,
             options,
             range,
-            inputs,
             now_ms,
             cuts,
-        }))
+        };
+        Ok(Some((run, inputs)))
     }
 
     fn run(
         &self,
         run: &Run<'_>,
+        inputs: Vec<Input>,
         meter: &dyn CompactionMeter,
         report: &mut CompactionReport,
     ) -> Result<(), Stop> {
-        let stopped = std::cell::Cell::new(false);
+        let stopped = Cell::new(false);
         let go_on = |bytes| self.go_on(meter, bytes, &stopped);
         let pass = Pass {
             disk: &self.env.disk,
             dir: &self.dir,
             index_interval_bytes: run.config.index_interval_bytes,
             go_on: &go_on,
+            reads_ahead: Cell::new(false),
         };
-        let done = self.run_pass(run, &pass, report);
+        let done = self.run_pass(run, inputs, &pass, report);
         match done {
             Err(Stop::Failed(_)) if stopped.get() => Err(Stop::Interrupted),
             done => done,
@@ -188,11 +194,12 @@ impl LogCore {
     fn run_pass(
         &self,
         run: &Run<'_>,
+        mut inputs: Vec<Input>,
         pass: &Pass<'_>,
         report: &mut CompactionReport,
     ) -> Result<(), Stop> {
-        let filled = self.fill_map(run, pass, report);
-        let (map, mapped_end) = filled.map_err(|error| self.blame(run, &run.inputs, error))?;
+        let filled = self.fill_map(run, &inputs, pass, report);
+        let (map, mapped_end) = filled.map_err(|error| self.blame(run, &inputs, error))?;
         let producers = self.last_of_producers();
         let rules = Rules {
             map: &map,
@@ -202,25 +209,32 @@ impl LogCore {
             delete_retention_ms: run.config.delete_retention_ms,
             producers: &producers,
         };
-        let reached = run
-            .inputs
-            .partition_point(|input| input.segment.base_offset() < mapped_end);
-        let inputs = &run.inputs[..reached];
+        let reached = inputs.partition_point(|input| input.segment.base_offset() < mapped_end);
+        inputs.truncate(reached);
         let limits = GroupLimits {
             max_bytes: run.config.segment_bytes,
             max_index_bytes: u64::from(run.config.max_index_bytes),
         };
         let aborted = self.aborted_transactions(0, run.range.end)?;
         let mut transactions = Transactions::new(aborted);
-        let mut rest = inputs;
-        while let Some(first) = rest.first() {
+        while let Some(first) = inputs.first() {
             // Retention may have taken the oldest ones meanwhile.
             let count = if self.has(first) {
-                self.replace_group(run, pass, &rules, rest, limits, &mut transactions, report)?
+                self.replace_group(
+                    run,
+                    pass,
+                    &rules,
+                    &inputs,
+                    limits,
+                    &mut transactions,
+                    report,
+                )?
             } else {
                 1
             };
-            rest = &rest[count..];
+            // What nobody reads any more is gone from the disk now, not all at once at the end: the space
+            // comes back, and nobody waits for a disk that is busy with that.
+            inputs.drain(..count);
         }
         self.note_compacted(run, mapped_end)?;
         report.compacted_before = mapped_end;
@@ -235,6 +249,7 @@ impl LogCore {
     fn fill_map(
         &self,
         run: &Run<'_>,
+        inputs: &[Input],
         pass: &Pass<'_>,
         report: &mut CompactionReport,
     ) -> Result<(OffsetMap, i64)> {
@@ -249,13 +264,7 @@ impl LogCore {
         );
         let aborted = self.aborted_transactions(range.first_dirty, range.end)?;
         let transactions = Transactions::new(aborted);
-        let mapped_end = pass.fill(
-            &mut map,
-            &run.inputs,
-            range.first_dirty,
-            transactions,
-            report,
-        )?;
+        let mapped_end = pass.fill(&mut map, inputs, range.first_dirty, transactions, report)?;
         if mapped_end <= range.first_dirty {
             return Err(StorageError::InvalidConfig {
                 name: "log.cleaner.dedupe.buffer.size",
@@ -416,12 +425,7 @@ impl LogCore {
         Ok(())
     }
 
-    fn go_on(
-        &self,
-        meter: &dyn CompactionMeter,
-        bytes: u64,
-        stopped: &std::cell::Cell<bool>,
-    ) -> Result<()> {
+    fn go_on(&self, meter: &dyn CompactionMeter, bytes: u64, stopped: &Cell<bool>) -> Result<bool> {
         let mut wait = if bytes > 0 {
             meter.spent(bytes)
         } else {
@@ -436,11 +440,11 @@ impl LogCore {
                 });
             }
             if wait.is_zero() {
-                return Ok(());
+                return Ok(meter.is_unbound());
             }
-            let slice = wait.min(PAUSE);
-            std::thread::sleep(slice);
-            wait -= slice;
+            std::thread::sleep(wait.min(PAUSE));
+            // The pace may be another one by now.
+            wait = meter.spent(0);
         }
     }
 

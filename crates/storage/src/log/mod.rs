@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
@@ -215,6 +215,8 @@ pub struct LogCore {
     holes_before: AtomicI64,
     /// Records before this were compacted.
     compacted_before: AtomicI64,
+    /// Bytes appended since the log was opened.
+    appended_bytes: AtomicU64,
     /// One compaction at a time; closing waits for it.
     compacting: Mutex<()>,
     waiters: Waiters,
@@ -270,6 +272,11 @@ impl LogCore {
     /// Offset that the next record gets.
     pub fn log_end_offset(&self) -> i64 {
         self.marks.lock().end.offset
+    }
+
+    /// Bytes that were appended since the log was opened, whatever became of them.
+    pub fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
     }
 
     /// First offset that a power loss could take.

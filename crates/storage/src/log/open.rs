@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
@@ -79,6 +79,7 @@ impl Log {
             log_start: AtomicI64::new(recovered.checkpoint.log_start),
             holes_before: AtomicI64::new(recovered.checkpoint.holes_before),
             compacted_before: AtomicI64::new(recovered.checkpoint.compacted_before),
+            appended_bytes: AtomicU64::new(0),
             compacting: Mutex::new(()),
             waiters: Waiters::default(),
             flushing: Mutex::new(()),
