@@ -22,6 +22,8 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
+const IN_PROGRESS: &str = "dlog_compaction_in_progress";
+
 async fn server(backoff_ms: &str) -> Server {
     start_with(|config| {
         for (name, value) in [
@@ -132,6 +134,56 @@ async fn a_policy_that_is_set_while_the_server_runs_takes_effect() {
     let mut client = server.client().await;
     let bytes = client.fetch("t", 0, 0).await;
     assert!(!bytes.is_empty());
+    fill(&mut client, "t", 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_gives_way_to_clients_and_hurries_when_they_are_gone() {
+    let server = server("10").await;
+    let mut client = server.client().await;
+    // Beside clients a run would take hours.
+    alter(
+        &mut client,
+        4,
+        "",
+        "dlog.cleaner.busy.bytes.per.second",
+        "1000",
+    )
+    .await;
+    create(&mut client, "t", &[("segment.bytes", "1048576")]).await;
+    create(&mut client, "other", &[]).await;
+    fill(&mut client, "t", 800).await;
+    let folder = server.dir.path().join("data/t-0");
+    let before = log_files(&folder);
+    // They are there when it begins.
+    fill(&mut client, "other", 20).await;
+    alter(&mut client, 2, "t", "cleanup.policy", "compact").await;
+    while metric(&server, IN_PROGRESS) != Some(1.0) {
+        fill(&mut client, "other", 20).await;
+    }
+    // Without giving way it is done before this is.
+    for _ in 0..20 {
+        fill(&mut client, "other", 200).await;
+    }
+    let runs = "dlog_compaction_runs_total";
+    assert_eq!(metric(&server, runs), None);
+    assert_eq!(log_files(&folder), before);
+    until("a compaction", || log_files(&folder).len() <= 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_when_the_policy_is_to_compact_no_more() {
+    let server = server("10").await;
+    let mut client = server.client().await;
+    // So slow that a run takes hours.
+    let rate = "log.cleaner.io.max.bytes.per.second";
+    alter(&mut client, 4, "", rate, "1000").await;
+    create(&mut client, "t", &[("segment.bytes", "1048576")]).await;
+    fill(&mut client, "t", 400).await;
+    alter(&mut client, 2, "t", "cleanup.policy", "compact").await;
+    until("a run", || metric(&server, IN_PROGRESS) == Some(1.0)).await;
+    alter(&mut client, 2, "t", "cleanup.policy", "delete").await;
+    until("its end", || metric(&server, IN_PROGRESS) == Some(0.0)).await;
     fill(&mut client, "t", 20).await;
 }
 

@@ -1,8 +1,9 @@
-//! Compaction, for both brokers: how fast it is, and what a producer to another topic feels of it.
+//! Compaction, for both brokers: how fast it is while nobody else wants anything, and what a producer to
+//! another topic feels of it.
 //!
 //! A p99 of some hundred microseconds says little in a moment in which the host of a virtual machine takes
-//! its processors away for milliseconds. So such a sample is taken again, a few times; what the host took is
-//! printed beside it.
+//! its processors away for milliseconds. So samples without and with compaction take turns, and those
+//! during which the host took least count; what it took is printed beside each.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,6 @@ use super::load::{self, Shape};
 use super::machine::{self, Filler};
 use super::report::Whole;
 
-/// What both brokers are started with where the effect of lasting compaction is measured: bytes that it reads
-/// and writes a second, about as many as a disk spares that others use too.
-pub(super) const LIMITED: [(&str, &str); 1] = [("log.cleaner.io.max.bytes.per.second", "50000000")];
-
 /// How long compaction may take.
 const BOUND: Duration = Duration::from_secs(180);
 /// How long a folder is without a file of compaction when there is none.
@@ -30,12 +27,17 @@ const QUIET: Duration = Duration::from_secs(1);
 const KEYED: (u32, u64, u64) = (60_000, 15, 450_000);
 /// Records a second that keep the log dirty, so that compaction has no end.
 const FED: &str = "2000";
+/// Samples of a kind whose median counts.
+const SAMPLES: usize = 5;
 /// Of the processors' time, in 1/1000, what the host may take during a sample.
 const STOLEN: f64 = 2.0;
-/// Samples that are taken at most for one that is quiet enough.
-const TRIES: u32 = 6;
-/// Runs over a whole log that are made at most for one that is quiet enough.
-const RUNS: u32 = 3;
+/// Samples of a kind that are taken at most for enough that are quiet.
+const TRIES: usize = 15;
+/// The topics of the producer that is watched.
+const WATCHED: [(Durability, &str); 2] = [
+    (Durability::Os, "other-os"),
+    (Durability::Fsync, "other-fsync"),
+];
 const KEYED_RECORD: [&str; 4] = ["--record-bytes", "1024", "--batch-records", "15"];
 
 /// Measures the compaction of one broker.
@@ -46,7 +48,7 @@ pub(super) struct Compaction<'a> {
     pub(super) time: Duration,
 }
 
-/// What a producer feels of limited compaction that goes on all the time.
+/// What a producer feels of compaction that goes on all the time.
 pub(super) fn effect(
     brokers: &Brokers,
     running: &[Broker; 2],
@@ -61,10 +63,11 @@ pub(super) fn effect(
     for compaction in &compactions {
         println!("keyed records, {:?}", compaction.broker.kind);
         compaction.prepare()?;
+        for (durability, topic) in WATCHED {
+            brokers.create_topic(compaction.broker, topic, durability)?;
+        }
         // New segments are small: what is fed becomes due at once.
         compaction.alter(&["segment.bytes=1048576", "min.cleanable.dirty.ratio=0.0001"])?;
-        // The broker has just started: the first sample is not counted.
-        compaction.sample()?;
     }
     let mut all: [Vec<Figures>; 2] = Default::default();
     for round in 0..rounds {
@@ -81,83 +84,80 @@ pub(super) fn effect(
     }
     for compaction in &compactions {
         compaction.clear()?;
+        for (_, topic) in WATCHED {
+            brokers.delete_topic(compaction.broker, topic)?;
+        }
     }
     duties::medians(&all)
 }
 
 impl Compaction<'_> {
-    /// Compacts a log once, as fast as it goes; the quietest of a few times.
+    /// Compacts a log once, while nobody else wants anything.
     pub(super) fn once(&self, filler: &Filler) -> Result<Figures> {
-        let mut quietest = self.one_run(filler)?;
-        for _ in 1..RUNS {
-            if quietest.0 <= STOLEN {
-                break;
-            }
-            let again = self.one_run(filler)?;
-            if again.0 < quietest.0 {
-                quietest = again;
-            }
-        }
-        Ok(quietest.1)
-    }
-
-    /// What the host took during the run, and the figures.
-    fn one_run(&self, filler: &Filler) -> Result<(f64, Figures)> {
         self.prepare()?;
         filler.fill_page_cache()?;
-        let alone = self.p99_ms()?;
         let folder = self.folder();
         let before = segment_bytes(&folder)?;
         let watched = thread::spawn(move || watch_compaction(&folder));
         self.alter(&["cleanup.policy=compact", "min.cleanable.dirty.ratio=0.01"])?;
-        let meanwhile = self.sample()?;
         let watched = watched
             .join()
             .unwrap_or_else(|_| bail!("the watcher failed"))?;
         self.clear()?;
         let mb_per_s = before as f64 / 1e6 / watched.took.as_secs_f64().max(1e-3);
         let left = watched.left as f64 / before as f64;
-        let figures = [
-            ("compaction, MB/s read", mb_per_s),
-            ("compaction, part of the bytes that is left", left),
-            ("p99 ms of a producer beside it, alone", alone),
+        Ok(vec![
+            ("compaction, MB/s read".to_owned(), mb_per_s),
             (
-                "p99 ms of a producer beside it, meanwhile",
-                meanwhile.p99_ms,
+                "compaction, part of the bytes that is left".to_owned(),
+                left,
             ),
-        ];
-        let figures = figures.map(|(name, value)| (name.to_owned(), value));
-        Ok((meanwhile.stolen, figures.to_vec()))
+        ])
     }
 
     /// The same producer without compaction, and with a log that is compacted again and again.
     fn lasting(&self) -> Result<Figures> {
         let mut feeder = self.feed()?;
-        let figures = self.without_and_with();
+        let figures: Result<Vec<_>> = WATCHED
+            .into_iter()
+            .map(|watched| self.without_and_with(watched))
+            .collect();
         // It is ours, and its work is done.
         feeder.kill()?;
         feeder.wait()?;
-        figures
+        Ok(figures?.concat())
     }
 
-    fn without_and_with(&self) -> Result<Figures> {
+    fn without_and_with(&self, (durability, topic): (Durability, &str)) -> Result<Figures> {
         let folder = self.folder();
+        let (mut alone, mut meanwhile) = (Vec::new(), Vec::new());
+        let sample = |kind: &str| self.sample(topic, kind);
+        // The first after a start, or after other work, is slower.
+        sample("warm-up")?;
+        while alone.len() < TRIES && !(are_quiet(&alone) && are_quiet(&meanwhile)) {
+            self.alter(&["cleanup.policy=delete"])?;
+            wait_until_quiet(&folder, QUIET)?;
+            alone.push(sample("alone")?);
+            self.alter(&["cleanup.policy=compact"])?;
+            wait_until_compacted(&folder)?;
+            meanwhile.push(sample("meanwhile")?);
+        }
         self.alter(&["cleanup.policy=delete"])?;
         wait_until_quiet(&folder, QUIET)?;
-        let alone = self.p99_ms()?;
-        self.alter(&["cleanup.policy=compact"])?;
-        wait_until_compacted(&folder)?;
-        let meanwhile = self.p99_ms()?;
-        self.alter(&["cleanup.policy=delete"])?;
-        wait_until_quiet(&folder, QUIET)?;
+        let (alone, meanwhile) = (median_p99(alone)?, median_p99(meanwhile)?);
+        let name = format!("{durability:?}").to_lowercase();
         Ok(vec![
             (
-                "p99 ms beside compaction at 50 MB/s, alone".to_owned(),
+                format!("p99 ms of a producer, {name}, without compaction"),
                 alone,
             ),
             (
-                "p99 ms beside compaction at 50 MB/s, meanwhile".to_owned(),
+                format!("p99 ms of a producer, {name}, beside compaction"),
                 meanwhile,
+            ),
+            (
+                format!("p99 of a producer, {name}, beside / without compaction"),
+                meanwhile / alone,
             ),
         ])
     }
@@ -166,15 +166,13 @@ impl Compaction<'_> {
         self.brokers.folder_of(self.broker.kind).join("keyed-0")
     }
 
-    /// The keyed log, not compacted yet, and the topic of the producer that is watched.
+    /// The keyed log, not compacted yet.
     fn prepare(&self) -> Result<()> {
         let variant = (self.broker.kind, Durability::Os);
         let settings = ["segment.bytes=67108864"];
         let settings = settings.into_iter().chain(topic_setting(variant));
         self.brokers
             .create_topic_with(self.broker, "keyed", 1, settings)?;
-        self.brokers
-            .create_topic(self.broker, "other", Durability::Os)?;
         let (rate, seconds, keys) = KEYED;
         let (rate, seconds, keys) = (rate.to_string(), seconds.to_string(), keys.to_string());
         let load = ["bench", "produce", "keyed", "--json", "--connections", "2"];
@@ -208,27 +206,11 @@ impl Compaction<'_> {
     }
 
     fn clear(&self) -> Result<()> {
-        self.brokers.delete_topic(self.broker, "other")?;
         self.brokers.delete_topic(self.broker, "keyed")
     }
 
-    /// The p99 of the quietest of a few samples.
-    fn p99_ms(&self) -> Result<f64> {
-        let mut quietest = self.sample()?;
-        for _ in 1..TRIES {
-            if quietest.stolen <= STOLEN {
-                break;
-            }
-            let again = self.sample()?;
-            if again.stolen < quietest.stolen {
-                quietest = again;
-            }
-        }
-        Ok(quietest.p99_ms)
-    }
-
     /// The p99 of 2,000 records a second to the other topic.
-    fn sample(&self) -> Result<Paced> {
+    fn sample(&self, topic: &str, kind: &str) -> Result<Paced> {
         let shape = Shape {
             record_bytes: 1024,
             batch_records: 1,
@@ -237,7 +219,7 @@ impl Compaction<'_> {
         let sample = load::produce(
             self.brokers,
             self.broker,
-            "other",
+            topic,
             shape,
             Some(2_000),
             self.time,
@@ -249,7 +231,7 @@ impl Compaction<'_> {
             stolen: stolen.as_secs_f64() / began.elapsed().as_secs_f64() / cores * 1e3,
         };
         println!(
-            "    p99 {:.2} ms, {:.1}/1000 stolen",
+            "    {topic}, {kind}: p99 {:.2} ms, {:.1}/1000 stolen",
             paced.p99_ms, paced.stolen
         );
         Ok(paced)
@@ -261,6 +243,24 @@ struct Paced {
     p99_ms: f64,
     /// Of the processors' time, in 1/1000, what the host took.
     stolen: f64,
+}
+
+/// Whether enough of them are quiet enough.
+fn are_quiet(samples: &[Paced]) -> bool {
+    samples
+        .iter()
+        .filter(|sample| sample.stolen <= STOLEN)
+        .count()
+        >= SAMPLES
+}
+
+/// The median p99 of the quietest samples.
+fn median_p99(mut samples: Vec<Paced>) -> Result<f64> {
+    samples.sort_by(|a, b| a.stolen.total_cmp(&b.stolen));
+    samples.truncate(SAMPLES);
+    samples.sort_by(|a, b| a.p99_ms.total_cmp(&b.p99_ms));
+    let middle = samples.get(samples.len() / 2);
+    middle.map(|sample| sample.p99_ms).context("no sample")
 }
 
 /// What was seen of a compaction.

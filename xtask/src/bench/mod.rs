@@ -134,18 +134,13 @@ fn duties(root: &Path, folder: &Path, brokers: Brokers, options: &BenchOptions) 
     }
     let (rounds, seconds) = (options.rounds, options.seconds);
     let mut figures = duties::run(&brokers, &running, &filler, rounds, seconds)?;
-    for broker in running {
-        broker.stop()?;
-    }
-    let brokers = brokers.with(&compaction::LIMITED);
-    let running = [brokers.start(Kind::Dlog)?, brokers.start(Kind::Kafka)?];
     let time = Duration::from_secs(seconds);
     figures.extend(compaction::effect(&brokers, &running, rounds, time)?);
     figures.push(offsets::loading(&brokers, running)?);
     let about = [
         machine::describe(folder),
         format!(
-            "dlog {} and Apache Kafka {} (1 GiB heap), default settings but `log.cleaner.backoff.ms=100` and, at 50 MB/s, `log.cleaner.io.max.bytes.per.second`, side by side on the loopback address, {rounds} rounds of {seconds} s, medians",
+            "dlog {} and Apache Kafka {} (1 GiB heap), default settings but `log.cleaner.backoff.ms=100`, side by side on the loopback address, {rounds} rounds of {seconds} s, medians",
             env!("CARGO_PKG_VERSION"),
             brokers.distribution.version,
         ),

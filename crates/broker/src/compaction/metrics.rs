@@ -35,6 +35,7 @@ pub struct CompactionMetrics {
     seconds: Counter<f64, std::sync::atomic::AtomicU64>,
     last_run_ms: Gauge,
     due_logs: Gauge,
+    in_progress: Gauge,
 }
 
 impl CompactionMetrics {
@@ -80,6 +81,15 @@ impl CompactionMetrics {
             "Partitions that are due for compaction",
             self.due_logs.clone(),
         );
+        registry.register(
+            "compaction_in_progress",
+            "Runs of compaction under way",
+            self.in_progress.clone(),
+        );
+    }
+
+    pub(super) fn began(&self) {
+        self.in_progress.inc();
     }
 
     pub(super) fn due_logs(&self, count: usize) {
@@ -87,6 +97,7 @@ impl CompactionMetrics {
     }
 
     pub(super) fn ended(&self, result: &Result<CompactionReport, StorageError>, took: Duration) {
+        self.in_progress.dec();
         let end = match result {
             Ok(report) => match report.end {
                 CompactionEnd::Nothing => return,

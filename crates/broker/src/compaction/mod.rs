@@ -5,12 +5,14 @@
 //!
 //! Invariants: a log is compacted by one thread at a time. One that cannot be compacted is named, counted,
 //! and left alone for `RETRY_AFTER_MS`; the others go on. All threads together stay below
-//! `log.cleaner.io.max.bytes.per.second` and within `log.cleaner.dedupe.buffer.size`.
+//! `log.cleaner.io.max.bytes.per.second` and within `log.cleaner.dedupe.buffer.size`, and give way to clients.
 
+mod courtesy;
 mod metrics;
 mod throttle;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +25,7 @@ use dlog_storage::{
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
+use courtesy::{Courtesy, Traffic};
 pub use metrics::CompactionMetrics;
 pub(crate) use metrics::encode as encode_metrics;
 use throttle::Throttle;
@@ -57,9 +60,16 @@ pub struct Compaction {
     inner: Mutex<Inner>,
     /// Wakes threads that wait for work.
     changed: Condvar,
-    throttle: Mutex<Throttle>,
+    pace: Mutex<Pace>,
     started: Instant,
     hash_key: HashKey,
+}
+
+/// How fast the threads go, all together.
+#[derive(Debug, Default)]
+struct Pace {
+    throttle: Throttle,
+    courtesy: Courtesy,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +86,7 @@ impl Default for Compaction {
         Self {
             inner: Mutex::default(),
             changed: Condvar::new(),
-            throttle: Mutex::default(),
+            pace: Mutex::default(),
             started: Instant::now(),
             hash_key: [high, low],
         }
@@ -90,6 +100,8 @@ struct Settings {
     dedupe_bytes: usize,
     load_factor: f64,
     bytes_per_second: f64,
+    /// The same while clients are active.
+    busy_bytes_per_second: f64,
     backoff: Duration,
 }
 
@@ -116,6 +128,7 @@ impl Settings {
             dedupe_bytes: number("log.cleaner.dedupe.buffer.size", 134_217_728.0) as usize,
             load_factor: number("log.cleaner.io.buffer.load.factor", 0.9),
             bytes_per_second: number("log.cleaner.io.max.bytes.per.second", f64::MAX),
+            busy_bytes_per_second: number("dlog.cleaner.busy.bytes.per.second", f64::MAX),
             backoff: Duration::from_millis(number("log.cleaner.backoff.ms", 15_000.0) as u64),
         }
     }
@@ -259,22 +272,55 @@ fn candidate(taken: &Taken, now_ms: i64, level: Level) -> Candidate {
     }
 }
 
+/// What clients did, and what compaction has to keep up with.
+fn traffic(state: &BrokerState) -> Traffic {
+    let topics = state.partitions.topics();
+    let moved = topics
+        .iter()
+        .map(|topic| topic.metrics.bytes_in.get() + topic.metrics.bytes_out.get());
+    let logs = compacted(state);
+    Traffic {
+        moved: moved.sum(),
+        compactable: logs.iter().map(|taken| taken.log.appended_bytes()).sum(),
+    }
+}
+
 /// The pace of one run.
 struct Meter<'a> {
     state: &'a BrokerState,
-    bytes_per_second: f64,
+    settings: &'a Settings,
+    log: &'a Log,
+    is_unbound: AtomicBool,
 }
 
 impl CompactionMeter for Meter<'_> {
     fn spent(&self, bytes: u64) -> Duration {
         let shared = &self.state.compaction;
         let now_ns = u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let mut throttle = shared.throttle.lock();
-        Duration::from_nanos(throttle.spent(now_ns, bytes, self.bytes_per_second))
+        let mut pace = shared.pace.lock();
+        let Pace { throttle, courtesy } = &mut *pace;
+        if courtesy.is_due(now_ns) {
+            courtesy.look(now_ns, traffic(self.state));
+        }
+        // Room on the disk is what clients need most then.
+        let allowed = match self.state.guard.level() {
+            Level::Throttle | Level::Refuse => f64::MAX,
+            Level::Normal | Level::Alert => {
+                courtesy.bytes_per_second(now_ns, self.settings.busy_bytes_per_second)
+            }
+        };
+        let allowed = allowed.min(self.settings.bytes_per_second);
+        self.is_unbound
+            .store(Throttle::is_no_limit(allowed), Ordering::Relaxed);
+        Duration::from_nanos(throttle.spent(now_ns, bytes, allowed))
+    }
+
+    fn is_unbound(&self) -> bool {
+        self.is_unbound.load(Ordering::Relaxed)
     }
 
     fn is_stopped(&self) -> bool {
-        self.state.stopping.is_cancelled()
+        self.state.stopping.is_cancelled() || !self.log.config().cleanup.compact
     }
 }
 
@@ -287,8 +333,11 @@ fn run(state: &BrokerState, taken: &Taken, settings: &Settings) {
     };
     let meter = Meter {
         state,
-        bytes_per_second: settings.bytes_per_second,
+        settings,
+        log: &taken.log,
+        is_unbound: AtomicBool::new(false),
     };
+    state.metrics.compaction.began();
     let begin = Instant::now();
     let result = taken.log.compact(state.now_ms(), &options, &meter);
     let took = begin.elapsed();

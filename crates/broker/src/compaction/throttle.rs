@@ -10,10 +10,14 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// Notes `bytes` at `now_ns`; returns the ns to wait before the next. `bytes_per_second` above what
-    /// can be measured is no limit.
+    /// Whether so many bytes a second are more than can be measured.
+    pub(super) fn is_no_limit(bytes_per_second: f64) -> bool {
+        bytes_per_second.is_nan() || bytes_per_second >= 1e15
+    }
+
+    /// Notes `bytes` at `now_ns`; returns the ns to wait before the next. See [`Self::is_no_limit`].
     pub(super) fn spent(&mut self, now_ns: u64, bytes: u64, bytes_per_second: f64) -> u64 {
-        if bytes_per_second.is_nan() || bytes_per_second >= 1e15 {
+        if Self::is_no_limit(bytes_per_second) {
             self.free_at_ns = now_ns;
             return 0;
         }

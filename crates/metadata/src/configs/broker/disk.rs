@@ -1,12 +1,20 @@
-//! The settings of the disk guard; Kafka has none of them.
+//! The settings of the disk guard and of what else uses the disk; Kafka has none of them.
 
 use super::{ConfigDef, def};
 use crate::configs::Check;
-use crate::configs::ConfigKind::{Int, Long};
+use crate::configs::ConfigKind::{Double, Int, Long};
 use crate::configs::Update::ClusterWide;
 
 /// In the order of their names.
 pub(super) static DISK: &[ConfigDef] = &[
+    def(
+        "dlog.cleaner.busy.bytes.per.second",
+        Double,
+        Some("52428800"),
+        Check::Any,
+        ClusterWide,
+        "Bytes that compaction may read and write in a second while clients produce or fetch, all threads together: more if compacted topics grow too fast for it, and no bound by this while nobody does or the disk is nearly full.",
+    ),
     def(
         "dlog.disk.alert.percent",
         Int,
