@@ -142,32 +142,46 @@ async fn it_gives_way_to_clients_and_hurries_when_they_are_gone() {
     let server = server("10").await;
     let mut client = server.client().await;
     // Beside clients a run would take hours.
-    alter(
-        &mut client,
-        4,
-        "",
-        "dlog.cleaner.busy.bytes.per.second",
-        "1000",
-    )
-    .await;
+    let busy = "dlog.cleaner.busy.bytes.per.second";
+    alter(&mut client, 4, "", busy, "1000").await;
     create(&mut client, "t", &[("segment.bytes", "1048576")]).await;
-    create(&mut client, "other", &[]).await;
     fill(&mut client, "t", 800).await;
     let folder = server.dir.path().join("data/t-0");
     let before = log_files(&folder);
-    // They are there when it begins.
-    fill(&mut client, "other", 20).await;
+    let mut producer = server.client().await;
+    create(&mut producer, "other", &[]).await;
+    let (told, fills) = tokio::sync::watch::channel(0);
+    let producing = tokio::spawn(async move {
+        loop {
+            fill(&mut producer, "other", 20).await;
+            told.send_modify(|fills| *fills += 1);
+        }
+    });
+    until("a producer", || *fills.borrow() > 0).await;
     alter(&mut client, 2, "t", "cleanup.policy", "compact").await;
-    while metric(&server, IN_PROGRESS) != Some(1.0) {
-        fill(&mut client, "other", 20).await;
-    }
-    // Without giving way it is done before this is.
-    for _ in 0..20 {
-        fill(&mut client, "other", 200).await;
-    }
-    let runs = "dlog_compaction_runs_total";
-    assert_eq!(metric(&server, runs), None);
+    until("a run", || metric(&server, IN_PROGRESS) == Some(1.0)).await;
+    // Without giving way it is over before this is.
+    let begun = *fills.borrow();
+    until("the producer", || *fills.borrow() > begun + 200).await;
+    assert_eq!(metric(&server, "dlog_compaction_runs_total"), None);
     assert_eq!(log_files(&folder), before);
+    producing.abort();
+    until("a compaction", || log_files(&folder).len() <= 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_pace_holds_for_a_run_under_way() {
+    let server = server("10").await;
+    let mut client = server.client().await;
+    let rate = "log.cleaner.io.max.bytes.per.second";
+    // Days.
+    alter(&mut client, 4, "", rate, "1").await;
+    create(&mut client, "t", &[("segment.bytes", "1048576")]).await;
+    fill(&mut client, "t", 400).await;
+    alter(&mut client, 2, "t", "cleanup.policy", "compact").await;
+    until("a run", || metric(&server, IN_PROGRESS) == Some(1.0)).await;
+    alter(&mut client, 4, "", rate, "100000000").await;
+    let folder = server.dir.path().join("data/t-0");
     until("a compaction", || log_files(&folder).len() <= 2).await;
 }
 

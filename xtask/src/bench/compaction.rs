@@ -27,12 +27,14 @@ const QUIET: Duration = Duration::from_secs(1);
 const KEYED: (u32, u64, u64) = (60_000, 15, 450_000);
 /// Records a second that keep the log dirty, so that compaction has no end.
 const FED: &str = "2000";
-/// Samples of a kind whose median counts.
-const SAMPLES: usize = 5;
+/// Half of the samples of a kind, whose median counts.
+const SAMPLES: usize = 4;
 /// Of the processors' time, in 1/1000, what the host may take during a sample.
 const STOLEN: f64 = 2.0;
-/// Samples of a kind that are taken at most for enough that are quiet.
-const TRIES: usize = 15;
+/// Samples that are taken at most for one that is quiet.
+const TRIES: usize = 3;
+/// Runs over a whole log that are made at most for one that is quiet.
+const RUNS: u32 = 3;
 /// The topics of the producer that is watched.
 const WATCHED: [(Durability, &str); 2] = [
     (Durability::Os, "other-os"),
@@ -92,27 +94,44 @@ pub(super) fn effect(
 }
 
 impl Compaction<'_> {
-    /// Compacts a log once, while nobody else wants anything.
+    /// Compacts a log once, while nobody else wants anything; the quietest of a few times.
     pub(super) fn once(&self, filler: &Filler) -> Result<Figures> {
+        let mut quietest = self.one_run(filler)?;
+        for _ in 1..RUNS {
+            if quietest.0 <= STOLEN {
+                break;
+            }
+            let again = self.one_run(filler)?;
+            if again.0 < quietest.0 {
+                quietest = again;
+            }
+        }
+        Ok(quietest.1)
+    }
+
+    /// What the host took during the run, and the figures.
+    fn one_run(&self, filler: &Filler) -> Result<(f64, Figures)> {
         self.prepare()?;
         filler.fill_page_cache()?;
         let folder = self.folder();
         let before = segment_bytes(&folder)?;
         let watched = thread::spawn(move || watch_compaction(&folder));
+        let thief = Thief::watch()?;
         self.alter(&["cleanup.policy=compact", "min.cleanable.dirty.ratio=0.01"])?;
         let watched = watched
             .join()
             .unwrap_or_else(|_| bail!("the watcher failed"))?;
+        let stolen = thief.took()?;
         self.clear()?;
         let mb_per_s = before as f64 / 1e6 / watched.took.as_secs_f64().max(1e-3);
         let left = watched.left as f64 / before as f64;
-        Ok(vec![
-            ("compaction, MB/s read".to_owned(), mb_per_s),
-            (
-                "compaction, part of the bytes that is left".to_owned(),
-                left,
-            ),
-        ])
+        println!("    {mb_per_s:.0} MB/s, {stolen:.1}/1000 stolen");
+        let figures = [
+            ("compaction, MB/s read", mb_per_s),
+            ("compaction, part of the bytes that is left", left),
+        ];
+        let figures = figures.map(|(name, value)| (name.to_owned(), value));
+        Ok((stolen, figures.to_vec()))
     }
 
     /// The same producer without compaction, and with a log that is compacted again and again.
@@ -134,16 +153,15 @@ impl Compaction<'_> {
         let sample = |kind: &str| self.sample(topic, kind);
         // The first after a start, or after other work, is slower.
         sample("warm-up")?;
-        while alone.len() < TRIES && !(are_quiet(&alone) && are_quiet(&meanwhile)) {
-            self.alter(&["cleanup.policy=delete"])?;
-            wait_until_quiet(&folder, QUIET)?;
-            alone.push(sample("alone")?);
-            self.alter(&["cleanup.policy=compact"])?;
-            wait_until_compacted(&folder)?;
-            meanwhile.push(sample("meanwhile")?);
-        }
+        // Half of those without come before and half after, so that a machine that slows down does so for
+        // both.
+        take_quiet(&mut alone, SAMPLES, || sample("alone"))?;
+        self.alter(&["cleanup.policy=compact"])?;
+        wait_until_compacted(&folder)?;
+        take_quiet(&mut meanwhile, 2 * SAMPLES, || sample("meanwhile"))?;
         self.alter(&["cleanup.policy=delete"])?;
         wait_until_quiet(&folder, QUIET)?;
+        take_quiet(&mut alone, 2 * SAMPLES, || sample("alone"))?;
         let (alone, meanwhile) = (median_p99(alone)?, median_p99(meanwhile)?);
         let name = format!("{durability:?}").to_lowercase();
         Ok(vec![
@@ -186,7 +204,7 @@ impl Compaction<'_> {
     fn feed(&self) -> Result<Child> {
         let keys = KEYED.2.to_string();
         Command::new(&self.brokers.program)
-            .args(["bench", "produce", "keyed", "--json", "--seconds", "600"])
+            .args(["bench", "produce", "keyed", "--json", "--seconds", "1000"])
             .args(KEYED_RECORD)
             .args(["--rate", FED, "--keys", &keys])
             .args(["--bootstrap", &self.broker.address])
@@ -215,7 +233,7 @@ impl Compaction<'_> {
             record_bytes: 1024,
             batch_records: 1,
         };
-        let (began, before) = (Instant::now(), machine::stolen()?);
+        let thief = Thief::watch()?;
         let sample = load::produce(
             self.brokers,
             self.broker,
@@ -224,17 +242,37 @@ impl Compaction<'_> {
             Some(2_000),
             self.time,
         )?;
-        let stolen = machine::stolen()?.saturating_sub(before);
-        let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
         let paced = Paced {
             p99_ms: sample.p99_us.context("no latency")? / 1e3,
-            stolen: stolen.as_secs_f64() / began.elapsed().as_secs_f64() / cores * 1e3,
+            stolen: thief.took()?,
         };
         println!(
             "    {topic}, {kind}: p99 {:.2} ms, {:.1}/1000 stolen",
             paced.p99_ms, paced.stolen
         );
         Ok(paced)
+    }
+}
+
+/// Watches what the host of a virtual machine takes of the processors' time.
+struct Thief {
+    began: Instant,
+    before: Duration,
+}
+
+impl Thief {
+    fn watch() -> Result<Self> {
+        Ok(Self {
+            began: Instant::now(),
+            before: machine::stolen()?,
+        })
+    }
+
+    /// In 1/1000 of the processors' time.
+    fn took(&self) -> Result<f64> {
+        let stolen = machine::stolen()?.saturating_sub(self.before);
+        let cores = thread::available_parallelism().map_or(1, usize::from) as f64;
+        Ok(stolen.as_secs_f64() / self.began.elapsed().as_secs_f64() / cores * 1e3)
     }
 }
 
@@ -245,19 +283,33 @@ struct Paced {
     stolen: f64,
 }
 
-/// Whether enough of them are quiet enough.
-fn are_quiet(samples: &[Paced]) -> bool {
-    samples
-        .iter()
-        .filter(|sample| sample.stolen <= STOLEN)
-        .count()
-        >= SAMPLES
+/// Takes samples until there are `count` that are quiet, or no moment for them comes.
+fn take_quiet(
+    samples: &mut Vec<Paced>,
+    count: usize,
+    mut take: impl FnMut() -> Result<Paced>,
+) -> Result<()> {
+    let quiet = |samples: &[Paced]| {
+        let quiet = samples.iter().filter(|sample| sample.stolen <= STOLEN);
+        quiet.count()
+    };
+    let missing = count.saturating_sub(quiet(samples));
+    for _ in 0..missing * TRIES {
+        if quiet(samples) >= count {
+            return Ok(());
+        }
+        samples.push(take()?);
+    }
+    if quiet(samples) < count {
+        println!("    the machine is too busy: noisy samples count as well");
+    }
+    Ok(())
 }
 
 /// The median p99 of the quietest samples.
 fn median_p99(mut samples: Vec<Paced>) -> Result<f64> {
     samples.sort_by(|a, b| a.stolen.total_cmp(&b.stolen));
-    samples.truncate(SAMPLES);
+    samples.truncate(2 * SAMPLES);
     samples.sort_by(|a, b| a.p99_ms.total_cmp(&b.p99_ms));
     let middle = samples.get(samples.len() / 2);
     middle.map(|sample| sample.p99_ms).context("no sample")

@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
-use super::compacted;
+use super::{candidate, compacted};
 use crate::state::BrokerState;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,7 +34,6 @@ pub struct CompactionMetrics {
     records_removed: Counter,
     seconds: Counter<f64, std::sync::atomic::AtomicU64>,
     last_run_ms: Gauge,
-    due_logs: Gauge,
     in_progress: Gauge,
 }
 
@@ -77,11 +76,6 @@ impl CompactionMetrics {
             self.last_run_ms.clone(),
         );
         registry.register(
-            "compaction_due_partitions",
-            "Partitions that are due for compaction",
-            self.due_logs.clone(),
-        );
-        registry.register(
             "compaction_in_progress",
             "Runs of compaction under way",
             self.in_progress.clone(),
@@ -92,12 +86,11 @@ impl CompactionMetrics {
         self.in_progress.inc();
     }
 
-    pub(super) fn due_logs(&self, count: usize) {
-        self.due_logs.set(i64::try_from(count).unwrap_or(i64::MAX));
+    pub(super) fn is_over(&self) {
+        self.in_progress.dec();
     }
 
     pub(super) fn ended(&self, result: &Result<CompactionReport, StorageError>, took: Duration) {
-        self.in_progress.dec();
         let end = match result {
             Ok(report) => match report.end {
                 CompactionEnd::Nothing => return,
@@ -143,16 +136,24 @@ pub(crate) fn encode(
         None,
         MetricType::Gauge,
     )?;
-    let now_ms = state.now_ms();
+    let (now_ms, level) = (state.now_ms(), state.guard.level());
+    let mut due = 0;
     for taken in &logs {
-        let Ok(found) = taken.log.cleanable(now_ms) else {
-            continue;
-        };
+        let found = candidate(taken, now_ms, level);
+        due += i64::from(found.cleanable.is_due(found.min_dirty_ratio));
         let label = PartitionLabel {
             topic: taken.partition.topic.to_string(),
             partition: taken.partition.index,
         };
-        ConstGauge::new(found.dirty_ratio()).encode(family.encode_family(&label)?)?;
+        let ratio = found.cleanable.dirty_ratio();
+        ConstGauge::new(ratio).encode(family.encode_family(&label)?)?;
     }
+    let gauge = encoder.encode_descriptor(
+        "compaction_due_partitions",
+        "Partitions that are due for compaction, those that are being compacted included",
+        None,
+        MetricType::Gauge,
+    )?;
+    ConstGauge::new(due).encode(gauge)?;
     Ok(())
 }

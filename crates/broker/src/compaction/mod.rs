@@ -9,26 +9,27 @@
 
 mod courtesy;
 mod metrics;
+mod pace;
 mod throttle;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use dlog_metadata::configs::{self, broker};
 use dlog_storage::{
-    Candidate, Cleanable, CompactionEnd, CompactionMeter, CompactionOptions, CompactionReport,
-    HashKey, Log, StorageError, choose_to_compact,
+    Candidate, Cleanable, CompactionEnd, CompactionOptions, CompactionReport, HashKey, Log,
+    StorageError, choose_to_compact,
 };
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
-use courtesy::{Courtesy, Traffic};
+use courtesy::Backlog;
 pub use metrics::CompactionMetrics;
 pub(crate) use metrics::encode as encode_metrics;
-use throttle::Throttle;
+use pace::{Meter, Pace};
 
 use crate::guard::Level;
 use crate::partitions::Partition;
@@ -60,21 +61,15 @@ pub struct Compaction {
     inner: Mutex<Inner>,
     /// Wakes threads that wait for work.
     changed: Condvar,
-    pace: Mutex<Pace>,
-    started: Instant,
+    pace: Pace,
     hash_key: HashKey,
-}
-
-/// How fast the threads go, all together.
-#[derive(Debug, Default)]
-struct Pace {
-    throttle: Throttle,
-    courtesy: Courtesy,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     in_progress: HashSet<Key>,
+    /// Logs whose last run covered only a part, because its map was full.
+    covered_in_part: HashSet<Key>,
     /// Why, and when to try again, Unix ms.
     uncleanable: HashMap<Key, (String, i64)>,
     stopping: bool,
@@ -86,8 +81,7 @@ impl Default for Compaction {
         Self {
             inner: Mutex::default(),
             changed: Condvar::new(),
-            pace: Mutex::default(),
-            started: Instant::now(),
+            pace: Pace::default(),
             hash_key: [high, low],
         }
     }
@@ -99,36 +93,33 @@ struct Settings {
     threads: usize,
     dedupe_bytes: usize,
     load_factor: f64,
-    bytes_per_second: f64,
-    /// The same while clients are active.
-    busy_bytes_per_second: f64,
     backoff: Duration,
+}
+
+fn text(state: &BrokerState, name: &str) -> Option<String> {
+    let def = broker::find(name)?;
+    let image = state.image();
+    configs::resolve_broker(def, &image, Some(state.node_id()), &state.statics)
+        .value()
+        .map(str::to_owned)
+}
+
+/// A setting of the server. Values were judged when they were set.
+fn number(state: &BrokerState, name: &str, default: f64) -> f64 {
+    text(state, name)
+        .and_then(|value| value.trim().parse().ok())
+        .unwrap_or(default)
 }
 
 impl Settings {
     fn of(state: &BrokerState) -> Self {
-        let image = state.image();
-        let text = |name: &str| {
-            broker::find(name).and_then(|def| {
-                configs::resolve_broker(def, &image, Some(state.node_id()), &state.statics)
-                    .value()
-                    .map(str::to_owned)
-            })
-        };
-        // Values were judged when they were set.
-        let number = |name: &str, default: f64| {
-            text(name)
-                .and_then(|value| value.trim().parse::<f64>().ok())
-                .unwrap_or(default)
-        };
-        let enabled = text("log.cleaner.enable").is_none_or(|value| value.trim() != "false");
+        let number = |name, default| number(state, name, default);
+        let enabled = text(state, "log.cleaner.enable").is_none_or(|value| value.trim() != "false");
         let threads = number("log.cleaner.threads", 1.0).clamp(0.0, 1024.0) as usize;
         Self {
             threads: if enabled { threads } else { 0 },
             dedupe_bytes: number("log.cleaner.dedupe.buffer.size", 134_217_728.0) as usize,
             load_factor: number("log.cleaner.io.buffer.load.factor", 0.9),
-            bytes_per_second: number("log.cleaner.io.max.bytes.per.second", f64::MAX),
-            busy_bytes_per_second: number("dlog.cleaner.busy.bytes.per.second", f64::MAX),
             backoff: Duration::from_millis(number("log.cleaner.backoff.ms", 15_000.0) as u64),
         }
     }
@@ -195,14 +186,35 @@ fn work(state: &Weak<BrokerState>) {
         let settings = Settings::of(&state);
         match take(&state) {
             Some(taken) => {
+                let _under_way = UnderWay::begin(&state, taken.key);
                 run(&state, &taken, &settings);
-                state.compaction.inner.lock().in_progress.remove(&taken.key);
             }
             None => wait(&state, settings.backoff),
         }
         if state.compaction.inner.lock().stopping || state.stopping.is_cancelled() {
             return;
         }
+    }
+}
+
+/// A log that a thread works on, until this goes away, however that comes.
+struct UnderWay<'a> {
+    state: &'a BrokerState,
+    key: Key,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(state: &'a BrokerState, key: Key) -> Self {
+        state.metrics.compaction.began();
+        Self { state, key }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let shared = &self.state.compaction;
+        shared.inner.lock().in_progress.remove(&self.key);
+        self.state.metrics.compaction.is_over();
     }
 }
 
@@ -250,10 +262,6 @@ fn take(state: &BrokerState) -> Option<Taken> {
         .iter()
         .map(|taken| candidate(taken, now_ms, level))
         .collect();
-    let due = candidates
-        .iter()
-        .filter(|candidate| candidate.cleanable.is_due(candidate.min_dirty_ratio));
-    state.metrics.compaction.due_logs(due.count());
     let taken = logs.swap_remove(choose_to_compact(&candidates)?);
     let mut inner = state.compaction.inner.lock();
     // Another thread may have been quicker.
@@ -272,56 +280,21 @@ fn candidate(taken: &Taken, now_ms: i64, level: Level) -> Candidate {
     }
 }
 
-/// What clients did, and what compaction has to keep up with.
-fn traffic(state: &BrokerState) -> Traffic {
-    let topics = state.partitions.topics();
-    let moved = topics
-        .iter()
-        .map(|topic| topic.metrics.bytes_in.get() + topic.metrics.bytes_out.get());
-    let logs = compacted(state);
-    Traffic {
-        moved: moved.sum(),
-        compactable: logs.iter().map(|taken| taken.log.appended_bytes()).sum(),
-    }
-}
-
-/// The pace of one run.
-struct Meter<'a> {
-    state: &'a BrokerState,
-    settings: &'a Settings,
-    log: &'a Log,
-    is_unbound: AtomicBool,
-}
-
-impl CompactionMeter for Meter<'_> {
-    fn spent(&self, bytes: u64) -> Duration {
-        let shared = &self.state.compaction;
-        let now_ns = u64::try_from(shared.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let mut pace = shared.pace.lock();
-        let Pace { throttle, courtesy } = &mut *pace;
-        if courtesy.is_due(now_ns) {
-            courtesy.look(now_ns, traffic(self.state));
-        }
-        // Room on the disk is what clients need most then.
-        let allowed = match self.state.guard.level() {
-            Level::Throttle | Level::Refuse => f64::MAX,
-            Level::Normal | Level::Alert => {
-                courtesy.bytes_per_second(now_ns, self.settings.busy_bytes_per_second)
-            }
-        };
-        let allowed = allowed.min(self.settings.bytes_per_second);
-        self.is_unbound
-            .store(Throttle::is_no_limit(allowed), Ordering::Relaxed);
-        Duration::from_nanos(throttle.spent(now_ns, bytes, allowed))
-    }
-
-    fn is_unbound(&self) -> bool {
-        self.is_unbound.load(Ordering::Relaxed)
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.state.stopping.is_cancelled() || !self.log.config().cleanup.compact
-    }
+/// Whether a run over the log must not wait for clients.
+fn is_behind(state: &BrokerState, taken: &Taken) -> bool {
+    // As it is due without pressure by the disk.
+    let found = candidate(taken, state.now_ms(), Level::Normal);
+    let backlog = Backlog {
+        dirty_ratio: found.cleanable.dirty_ratio(),
+        due_ratio: found.min_dirty_ratio,
+        was_compacted: found.cleanable.clean_bytes > 0,
+        was_full: {
+            let inner = state.compaction.inner.lock();
+            inner.covered_in_part.contains(&taken.key)
+        },
+        is_overdue: found.cleanable.overdue_ms > 0,
+    };
+    backlog.is_behind()
 }
 
 fn run(state: &BrokerState, taken: &Taken, settings: &Settings) {
@@ -333,18 +306,24 @@ fn run(state: &BrokerState, taken: &Taken, settings: &Settings) {
     };
     let meter = Meter {
         state,
-        settings,
         log: &taken.log,
-        is_unbound: AtomicBool::new(false),
+        is_behind: is_behind(state, taken),
+        reads_ahead: AtomicBool::new(false),
     };
-    state.metrics.compaction.began();
     let begin = Instant::now();
     let result = taken.log.compact(state.now_ms(), &options, &meter);
     let took = begin.elapsed();
     state.metrics.compaction.ended(&result, took);
     match result {
         Ok(report) => {
-            state.compaction.inner.lock().uncleanable.remove(&taken.key);
+            let mut inner = state.compaction.inner.lock();
+            inner.uncleanable.remove(&taken.key);
+            match report.end {
+                CompactionEnd::MapFull => inner.covered_in_part.insert(taken.key),
+                CompactionEnd::Complete => inner.covered_in_part.remove(&taken.key),
+                CompactionEnd::Nothing | CompactionEnd::Interrupted => false,
+            };
+            drop(inner);
             log_report(topic, partition, &report, took);
         }
         // The topic was deleted, or the server ends.
@@ -389,6 +368,11 @@ fn log_report(topic: &str, partition: i32, report: &CompactionReport, took: Dura
 }
 
 impl Compaction {
+    /// A client produces or gets records now: a run under way gives way to it.
+    pub(crate) fn client_served(&self) {
+        self.pace.served();
+    }
+
     /// The disk fills up: threads that wait for work look at once what is due now.
     pub fn hurry(&self) {
         self.changed.notify_all();
@@ -396,10 +380,10 @@ impl Compaction {
 
     /// The partitions of this node that could not be compacted, of those that still exist.
     fn uncleanable(&self, hosted: &[Taken]) -> usize {
+        let hosted: HashSet<_> = hosted.iter().map(|log| log.key).collect();
         let mut inner = self.inner.lock();
-        inner
-            .uncleanable
-            .retain(|key, _| hosted.iter().any(|log| log.key == *key));
+        inner.uncleanable.retain(|key, _| hosted.contains(key));
+        inner.covered_in_part.retain(|key| hosted.contains(key));
         inner.uncleanable.len()
     }
 }

@@ -304,6 +304,8 @@ impl<K: Kind> Shard<K> {
         write: WriteId,
         entry: &LogEntry,
     ) -> Option<Result<(), PersistError>> {
+        // Somebody commits.
+        state.compaction.client_served();
         let appended = append::entry(&self.partition, entry, state.now_ms());
         let (first_offset, acknowledged) = match appended {
             Ok(appended) => appended,

@@ -65,9 +65,9 @@ pub trait CompactionMeter: Send + Sync {
     /// Hears of bytes that were read or written; says how long to wait before the next. It is asked again
     /// while that time passes, with 0 bytes.
     fn spent(&self, bytes: u64) -> Duration;
-    /// Whether it was not slowed down when it was asked last: only then the disk reads ahead, so that others
-    /// do not have to wait for more than what the run needs next.
-    fn is_unbound(&self) -> bool {
+    /// Whether the disk may read ahead of what is asked for, as far as the system thinks fit, at the pace
+    /// that was decided last. Whoever else uses the disk waits for that.
+    fn reads_ahead(&self) -> bool {
         true
     }
     /// Whether the run shall end before it is complete.

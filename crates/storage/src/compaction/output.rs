@@ -11,6 +11,7 @@ use std::io::IoSlice;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::pass::GoOn;
 use crate::disk::{Disk, DiskFile, ExpectedUse, OpenMode};
 use crate::error::{IoContext, Result, StorageError};
 use crate::index::{OFFSET_ENTRY_BYTES, SegmentIndex};
@@ -36,6 +37,8 @@ pub(super) struct Output<'a> {
     size: u64,
     synced: u64,
     index: IndexBuilder,
+    /// Hears of what is written, and of what is read again.
+    go_on: GoOn<'a>,
 }
 
 /// A finished segment.
@@ -53,6 +56,7 @@ impl<'a> Output<'a> {
         base_offset: i64,
         index_interval_bytes: u32,
         same_as: Option<Arc<dyn DiskFile>>,
+        go_on: GoOn<'a>,
     ) -> Self {
         Self {
             disk,
@@ -63,6 +67,7 @@ impl<'a> Output<'a> {
             size: 0,
             synced: 0,
             index: IndexBuilder::new(base_offset, index_interval_bytes),
+            go_on,
         }
     }
 
@@ -137,6 +142,7 @@ impl<'a> Output<'a> {
             self.buffer.resize(want, 0);
             crate::disk::read_exact_at(&*source, &mut self.buffer, position)
                 .context("read again for", &self.path)?;
+            (self.go_on)(want as u64)?;
             written += self.write_buffer(position)?;
             position += want as u64;
         }
@@ -163,6 +169,7 @@ impl<'a> Output<'a> {
         if end - self.synced >= SYNC_BYTES {
             self.sync(&*file, end)?;
         }
+        (self.go_on)(written)?;
         Ok(written)
     }
 

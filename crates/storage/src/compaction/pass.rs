@@ -32,8 +32,8 @@ use crate::walk::{Depth, Frame, Step, Walker};
 /// Bytes read between two looks at whether to go on, at least.
 const STEP_BYTES: u64 = 256 << 10;
 
-/// Hears of bytes read and written; says whether the run is unbound, see
-/// [`super::CompactionMeter::is_unbound`]. An error ends the run.
+/// Hears of bytes read and written; says whether the disk may read ahead, see
+/// [`super::CompactionMeter::reads_ahead`]. An error ends the run.
 pub(crate) type GoOn<'a> = &'a dyn Fn(u64) -> Result<bool>;
 
 /// A segment of the run.
@@ -125,7 +125,7 @@ impl Pass<'_> {
         };
         let interval = self.index_interval_bytes;
         let path = self.cleaned_path(base);
-        let mut out = Output::new(&**self.disk, path, base, interval, only);
+        let mut out = Output::new(&**self.disk, path, base, interval, only, self.go_on);
         let mut count = 0;
         let mut group_end = base;
         for input in inputs {
@@ -182,7 +182,6 @@ impl Pass<'_> {
             };
             made.clear();
             written += new;
-            (self.go_on)(new)?;
             Ok(ControlFlow::Continue(()))
         })?;
         packer.finish(&mut made)?;
@@ -201,9 +200,9 @@ impl Pass<'_> {
 
     /// Tells of bytes of `file` that were read.
     fn pace(&self, file: &dyn DiskFile, bytes: u64) -> Result<()> {
-        let is_unbound = (self.go_on)(bytes)?;
-        if self.reads_ahead.replace(is_unbound) != is_unbound {
-            file.advise(expected_use(is_unbound), 0, 0);
+        let reads_ahead = (self.go_on)(bytes)?;
+        if self.reads_ahead.replace(reads_ahead) != reads_ahead {
+            file.advise(expected_use(reads_ahead), 0, 0);
         }
         Ok(())
     }

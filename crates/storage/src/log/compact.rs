@@ -440,7 +440,7 @@ impl LogCore {
                 });
             }
             if wait.is_zero() {
-                return Ok(meter.is_unbound());
+                return Ok(meter.reads_ahead());
             }
             std::thread::sleep(wait.min(PAUSE));
             // The pace may be another one by now.

@@ -88,6 +88,9 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
     for result in &answer.results {
         result.count();
     }
+    if answer.results.iter().any(|result| result.len() > 0) {
+        ctx.state.compaction.client_served();
+    }
     Ok(Outcome::Ready(encode::response(
         raw,
         answer.session_id,

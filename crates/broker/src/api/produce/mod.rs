@@ -297,6 +297,7 @@ impl Appending<'_> {
         let wait = self.ctx.state.guard.admit(&self.ctx.state, bytes);
         *self.throttle = wait.map_err(disk_full)?.max(*self.throttle);
         let appended = self.append(partition, batch.bytes, settings.timestamp_type, admitted)?;
+        self.ctx.state.compaction.client_served();
         topic.metrics.bytes_in.inc_by(bytes as u64);
         topic.metrics.messages_in.inc_by(records);
         let mut slot = PartitionProduceResponse::default()

@@ -375,6 +375,9 @@ fn say(
     }
     for found in found {
         let bytes = len_of(&found.records);
+        if bytes > 0 {
+            ctx.state.compaction.client_served();
+        }
         if let Some(topic) = ctx.state.partitions.topic_by_id(found.of.0) {
             topic.metrics.bytes_out.inc_by(bytes as u64);
         }
