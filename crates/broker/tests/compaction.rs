@@ -23,6 +23,7 @@ fn text(text: &str) -> StrBytes {
 }
 
 const IN_PROGRESS: &str = "dlog_compaction_in_progress";
+const MOST: &str = "log.cleaner.io.max.bytes.per.second";
 
 async fn server(backoff_ms: &str) -> Server {
     start_with(|config| {
@@ -169,18 +170,22 @@ async fn it_gives_way_to_clients_and_hurries_when_they_are_gone() {
     until("a compaction", || log_files(&folder).len() <= 2).await;
 }
 
+/// Has `t` compacted at so many bytes a second.
+async fn begin_run(server: &Server, client: &mut Client, bytes_per_second: &str) {
+    alter(client, 4, "", MOST, bytes_per_second).await;
+    create(client, "t", &[("segment.bytes", "1048576")]).await;
+    fill(client, "t", 400).await;
+    alter(client, 2, "t", "cleanup.policy", "compact").await;
+    until("a run", || metric(server, IN_PROGRESS) == Some(1.0)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_pace_holds_for_a_run_under_way() {
     let server = server("10").await;
     let mut client = server.client().await;
-    let rate = "log.cleaner.io.max.bytes.per.second";
     // Days.
-    alter(&mut client, 4, "", rate, "1").await;
-    create(&mut client, "t", &[("segment.bytes", "1048576")]).await;
-    fill(&mut client, "t", 400).await;
-    alter(&mut client, 2, "t", "cleanup.policy", "compact").await;
-    until("a run", || metric(&server, IN_PROGRESS) == Some(1.0)).await;
-    alter(&mut client, 4, "", rate, "100000000").await;
+    begin_run(&server, &mut client, "1").await;
+    alter(&mut client, 4, "", MOST, "100000000").await;
     let folder = server.dir.path().join("data/t-0");
     until("a compaction", || log_files(&folder).len() <= 2).await;
 }
@@ -189,13 +194,8 @@ async fn another_pace_holds_for_a_run_under_way() {
 async fn a_run_ends_when_the_policy_is_to_compact_no_more() {
     let server = server("10").await;
     let mut client = server.client().await;
-    // So slow that a run takes hours.
-    let rate = "log.cleaner.io.max.bytes.per.second";
-    alter(&mut client, 4, "", rate, "1000").await;
-    create(&mut client, "t", &[("segment.bytes", "1048576")]).await;
-    fill(&mut client, "t", 400).await;
-    alter(&mut client, 2, "t", "cleanup.policy", "compact").await;
-    until("a run", || metric(&server, IN_PROGRESS) == Some(1.0)).await;
+    // Hours.
+    begin_run(&server, &mut client, "1000").await;
     alter(&mut client, 2, "t", "cleanup.policy", "delete").await;
     until("its end", || metric(&server, IN_PROGRESS) == Some(0.0)).await;
     fill(&mut client, "t", 20).await;
@@ -236,8 +236,7 @@ async fn a_topic_is_deleted_and_a_server_stopped_under_a_slow_run() {
     let server = server("10").await;
     let mut client = server.client().await;
     // So slow that a run takes a minute.
-    let rate = "log.cleaner.io.max.bytes.per.second";
-    alter(&mut client, 4, "", rate, "100000").await;
+    alter(&mut client, 4, "", MOST, "100000").await;
     for topic in ["first", "second"] {
         let settings = [("segment.bytes", "1048576"), ("cleanup.policy", "compact")];
         create(&mut client, topic, &settings).await;

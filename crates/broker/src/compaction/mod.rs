@@ -185,9 +185,9 @@ fn work(state: &Weak<BrokerState>) {
         let Some(state) = state.upgrade() else { return };
         let settings = Settings::of(&state);
         match take(&state) {
-            Some(taken) => {
+            Some((taken, found)) => {
                 let _under_way = UnderWay::begin(&state, taken.key);
-                run(&state, &taken, &settings);
+                run(&state, &taken, &found, &settings);
             }
             None => wait(&state, settings.backoff),
         }
@@ -244,8 +244,8 @@ fn compacted(state: &BrokerState) -> Vec<Taken> {
         .collect()
 }
 
-/// The next log to compact, noted as being worked on.
-fn take(state: &BrokerState) -> Option<Taken> {
+/// The next log to compact, noted as being worked on, and what there is to do.
+fn take(state: &BrokerState) -> Option<(Taken, Cleanable)> {
     let now_ms = state.now_ms();
     let level = state.guard.level();
     let mut logs = compacted(state);
@@ -262,10 +262,12 @@ fn take(state: &BrokerState) -> Option<Taken> {
         .iter()
         .map(|taken| candidate(taken, now_ms, level))
         .collect();
-    let taken = logs.swap_remove(choose_to_compact(&candidates)?);
+    let chosen = choose_to_compact(&candidates)?;
+    let taken = logs.swap_remove(chosen);
     let mut inner = state.compaction.inner.lock();
     // Another thread may have been quicker.
-    (!inner.stopping && inner.in_progress.insert(taken.key)).then_some(taken)
+    let is_ours = !inner.stopping && inner.in_progress.insert(taken.key);
+    is_ours.then(|| (taken, candidates[chosen].cleanable))
 }
 
 fn candidate(taken: &Taken, now_ms: i64, level: Level) -> Candidate {
@@ -281,23 +283,21 @@ fn candidate(taken: &Taken, now_ms: i64, level: Level) -> Candidate {
 }
 
 /// Whether a run over the log must not wait for clients.
-fn is_behind(state: &BrokerState, taken: &Taken) -> bool {
-    // As it is due without pressure by the disk.
-    let found = candidate(taken, state.now_ms(), Level::Normal);
+fn is_behind(state: &BrokerState, taken: &Taken, found: &Cleanable) -> bool {
     let backlog = Backlog {
-        dirty_ratio: found.cleanable.dirty_ratio(),
-        due_ratio: found.min_dirty_ratio,
-        was_compacted: found.cleanable.clean_bytes > 0,
+        dirty_ratio: found.dirty_ratio(),
+        due_ratio: taken.log.config().min_cleanable_dirty_ratio,
+        was_compacted: found.clean_bytes > 0,
         was_full: {
             let inner = state.compaction.inner.lock();
             inner.covered_in_part.contains(&taken.key)
         },
-        is_overdue: found.cleanable.overdue_ms > 0,
+        is_overdue: found.overdue_ms > 0,
     };
     backlog.is_behind()
 }
 
-fn run(state: &BrokerState, taken: &Taken, settings: &Settings) {
+fn run(state: &BrokerState, taken: &Taken, found: &Cleanable, settings: &Settings) {
     let (topic, partition) = (&taken.partition.topic, taken.partition.index);
     let options = CompactionOptions {
         map_bytes: settings.dedupe_bytes / settings.threads.max(1),
@@ -307,7 +307,7 @@ fn run(state: &BrokerState, taken: &Taken, settings: &Settings) {
     let meter = Meter {
         state,
         log: &taken.log,
-        is_behind: is_behind(state, taken),
+        is_behind: is_behind(state, taken, found),
         reads_ahead: AtomicBool::new(false),
     };
     let begin = Instant::now();
