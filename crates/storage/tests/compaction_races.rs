@@ -107,6 +107,25 @@ fn read_all(log: &Log, written: i64) {
     }
 }
 
+/// To the end, without a wait; gives way to others or not.
+struct Speed {
+    is_fast: bool,
+}
+
+impl CompactionMeter for Speed {
+    fn spent(&self, _bytes: u64) -> Duration {
+        Duration::ZERO
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.is_fast
+    }
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+}
+
 #[test]
 fn everything_at_the_same_time() {
     let dir = tempfile::tempdir().unwrap();
@@ -142,9 +161,13 @@ fn everything_at_the_same_time() {
         });
         scope.spawn(|| {
             let mut complete = 0;
-            while running() || complete == 0 {
+            // In turns, since old files are freed in another way.
+            for is_fast in [true, false].into_iter().cycle() {
+                if !running() && complete > 0 {
+                    break;
+                }
                 let report = log
-                    .compact(10_000, &CompactionOptions::default(), &Unhurried)
+                    .compact(10_000, &CompactionOptions::default(), &Speed { is_fast })
                     .unwrap();
                 complete += u32::from(report.end == CompactionEnd::Complete);
             }
@@ -210,6 +233,25 @@ fn filled(disk: &SimDisk) -> Arc<Log> {
         append(&log, first, 5).unwrap();
     }
     log
+}
+
+#[test]
+fn a_reader_keeps_what_is_replaced_under_it() {
+    for is_fast in [true, false] {
+        let log = filled(&SimDisk::new());
+        let slices: Vec<_> = (0..900)
+            .step_by(100)
+            .map(|from| log.read_range(from, 7_000, ReadLimit::End).unwrap())
+            .collect();
+        let before: Vec<_> = slices.iter().map(|slice| slice.to_bytes()).collect();
+        let report = log
+            .compact(10_000, &CompactionOptions::default(), &Speed { is_fast })
+            .unwrap();
+        assert!(report.bytes_after < report.bytes_before / 2, "{report:?}");
+        for (slice, before) in slices.iter().zip(before) {
+            assert_eq!(slice.to_bytes().unwrap(), before.unwrap());
+        }
+    }
 }
 
 #[test]
@@ -300,6 +342,7 @@ fn a_run_ends_when_it_is_told_to_or_the_log_is_closed() {
 struct Watch {
     dir: std::path::PathBuf,
     most: std::sync::atomic::AtomicUsize,
+    is_fast: bool,
 }
 
 #[cfg(target_os = "linux")]
@@ -315,6 +358,10 @@ impl CompactionMeter for Watch {
         Duration::ZERO
     }
 
+    fn reads_ahead(&self) -> bool {
+        self.is_fast
+    }
+
     fn is_stopped(&self) -> bool {
         false
     }
@@ -323,6 +370,13 @@ impl CompactionMeter for Watch {
 #[test]
 #[cfg(target_os = "linux")]
 fn old_files_are_gone_as_a_run_goes_on() {
+    for is_fast in [true, false] {
+        old_files_go(is_fast);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn old_files_go(is_fast: bool) {
     let dir = tempfile::tempdir().unwrap();
     let log = Log::open(dir.path().join("log"), config()).unwrap();
     let put = |key: i64| {
@@ -341,6 +395,7 @@ fn old_files_are_gone_as_a_run_goes_on() {
     let watch = Watch {
         dir: dir.path().canonicalize().unwrap(),
         most: std::sync::atomic::AtomicUsize::new(0),
+        is_fast,
     };
     let report = log
         .compact(2_000, &CompactionOptions::default(), &watch)

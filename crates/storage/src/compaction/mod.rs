@@ -11,6 +11,7 @@
 //! | `pass` | one run: fills the map, rewrites groups of segments |
 //! | `output`, `v1` | the segment that is written; messages of format v1 on their way into it |
 //! | `swap` | the steps on the disk that put it in its place |
+//! | `discard` | frees what was there before |
 //!
 //! `log::compact` drives it beside appends, fetches and trims.
 //!
@@ -18,6 +19,7 @@
 //! left alone; nothing is dropped that could not be read; no lock that appends or fetches take is held
 //! while the disk is waited for.
 
+mod discard;
 mod keep;
 mod map;
 mod output;
@@ -32,6 +34,7 @@ use std::time::Duration;
 pub use map::HashKey;
 pub use range::{Candidate, Cleanable, choose};
 
+pub(crate) use discard::Discard;
 pub(crate) use keep::{LastOfProducer, Rules};
 pub(crate) use map::OffsetMap;
 pub(crate) use output::Written;
@@ -62,11 +65,11 @@ impl Default for CompactionOptions {
 
 /// Sets the pace of runs, and ends them.
 pub trait CompactionMeter: Send + Sync {
-    /// Hears of bytes that were read or written; says how long to wait before the next. It is asked again
-    /// while that time passes, with 0 bytes.
+    /// Hears of bytes that were read or written, or a part of those to be freed; says how long to wait before
+    /// the next. It is asked again while that time passes, with 0 bytes.
     fn spent(&self, bytes: u64) -> Duration;
     /// Whether the disk may read ahead of what is asked for, as far as the system thinks fit, at the pace
-    /// that was decided last. Whoever else uses the disk waits for that.
+    /// that was decided last, and free a whole file at once. Whoever else uses the disk waits for that.
     fn reads_ahead(&self) -> bool {
         true
     }

@@ -18,8 +18,8 @@ use crate::checkpoint::Checkpoint;
 use crate::compaction::swap::{self, Swap};
 use crate::compaction::{
     Bounds, Cleanable, CompactionEnd, CompactionMeter, CompactionOptions, CompactionReport,
-    GroupLimits, Input, LastOfProducer, OffsetMap, Pass, Rules, SegmentView, Transactions, Written,
-    cleanable, overdue,
+    Discard, GroupLimits, Input, LastOfProducer, OffsetMap, Pass, Rules, SegmentView, Transactions,
+    Written, cleanable, overdue,
 };
 use crate::config::LogConfig;
 use crate::error::{Result, StorageError};
@@ -217,6 +217,7 @@ impl LogCore {
         };
         let aborted = self.aborted_transactions(0, run.range.end)?;
         let mut transactions = Transactions::new(aborted);
+        let mut discard = Discard::default();
         while let Some(first) = inputs.first() {
             // Retention may have taken the oldest ones meanwhile.
             let count = if self.has(first) {
@@ -232,9 +233,10 @@ impl LogCore {
             } else {
                 1
             };
-            // What nobody reads any more is gone from the disk now, not all at once at the end: the space
-            // comes back, and nobody waits for a disk that is busy with that.
-            inputs.drain(..count);
+            // Now, not all at once at the end: the space comes back, and nobody waits for a disk that is
+            // busy with that.
+            let old = inputs.drain(..count).map(|input| input.segment);
+            discard.free(old.collect(), pass.go_on)?;
         }
         self.note_compacted(run, mapped_end)?;
         report.compacted_before = mapped_end;

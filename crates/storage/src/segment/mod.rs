@@ -140,6 +140,14 @@ impl Segment {
         self.replaced.store(true, Ordering::Release);
     }
 
+    /// The file of a segment that lost its names, if nobody else has it.
+    pub(crate) fn replaced_file(&mut self) -> Option<&mut (dyn DiskFile + 'static)> {
+        if !*self.replaced.get_mut() {
+            return None;
+        }
+        self.file.get_mut().and_then(Arc::get_mut)
+    }
+
     /// Says whether missing offsets are compaction's work, or damage (the default).
     pub(crate) fn allow_holes(&self, allowed: bool) {
         self.holes.store(allowed, Ordering::Relaxed);
