@@ -139,7 +139,10 @@ pub(crate) fn encode(
     let (now_ms, level) = (state.now_ms(), state.guard.level());
     let mut due = 0;
     for taken in &logs {
-        let found = candidate(taken, now_ms, level);
+        // Whoever looks for work says why: not once more for each scrape.
+        let Ok(found) = candidate(taken, now_ms, level) else {
+            continue;
+        };
         due += i64::from(found.cleanable.is_due(found.min_dirty_ratio));
         let label = PartitionLabel {
             topic: taken.partition.topic.to_string(),
