@@ -17,7 +17,7 @@ use super::brokers::{Broker, Brokers, Durability, topic_setting};
 use super::duties::{self, Figures};
 use super::load::{self, Shape};
 use super::machine::{self, Filler};
-use super::report::Whole;
+use super::report::{self, Whole};
 
 /// How long compaction may take.
 const BOUND: Duration = Duration::from_secs(180);
@@ -310,9 +310,7 @@ fn take_quiet(
 fn median_p99(mut samples: Vec<Paced>) -> Result<f64> {
     samples.sort_by(|a, b| a.stolen.total_cmp(&b.stolen));
     samples.truncate(2 * SAMPLES);
-    samples.sort_by(|a, b| a.p99_ms.total_cmp(&b.p99_ms));
-    let middle = samples.get(samples.len() / 2);
-    middle.map(|sample| sample.p99_ms).context("no sample")
+    report::median(samples.iter().map(|sample| sample.p99_ms)).context("no sample")
 }
 
 /// What was seen of a compaction.

@@ -10,10 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::BenchOptions;
 use super::brokers::{Broker, Brokers, Durability, Kind};
 use super::compaction::Compaction;
 use super::machine::{self, Filler};
-use super::report::Whole;
+use super::report::{self, Whole};
 
 /// Settings that both brokers are started with here: the cleaner looks for work often, so that its pauses
 /// are not what is measured.
@@ -33,14 +34,36 @@ const PACED: &str = "5000";
 /// The figures of one broker, by name, in the order of their taking.
 pub(super) type Figures = Vec<(String, f64)>;
 
-/// Measures all duties of both brokers.
+/// What is measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Duty {
+    /// Throughput and latency of transactions.
+    Transactions,
+    /// Rebalances of groups.
+    Rebalances,
+    /// Compaction with nobody beside.
+    Compaction,
+    /// What idle members and producers take.
+    Memory,
+    /// What a producer feels of compaction.
+    Effect,
+    /// The loading of offsets.
+    Offsets,
+}
+
+/// Whether something is measured, given what was asked for: nothing is all.
+pub(super) fn wants(only: &[Duty], duty: Duty) -> bool {
+    only.is_empty() || only.contains(&duty)
+}
+
+/// Measures the duties of both brokers that take turns within a round.
 pub(super) fn run(
     brokers: &Brokers,
     running: &[Broker; 2],
     filler: &Filler,
-    rounds: u32,
-    seconds: u64,
+    options: &BenchOptions,
 ) -> Result<Vec<Whole>> {
+    let (rounds, only) = (options.rounds, &options.only);
     let mut all: [Vec<Figures>; 2] = Default::default();
     for round in 0..rounds {
         for turn in 0..2 {
@@ -51,15 +74,24 @@ pub(super) fn run(
                 brokers,
                 broker,
                 filler,
-                time: Duration::from_secs(seconds),
+                time: Duration::from_secs(options.seconds),
                 group_topic: format!("group-{round}"),
                 figures: Vec::new(),
             };
-            duties.transactions()?;
-            duties.rebalances()?;
-            duties.compaction()?;
+            if wants(only, Duty::Transactions) {
+                duties.transactions()?;
+            }
+            if wants(only, Duty::Rebalances) || wants(only, Duty::Memory) {
+                duties.create(&duties.group_topic, 200, &[])?;
+            }
+            if wants(only, Duty::Rebalances) {
+                duties.rebalances()?;
+            }
+            if wants(only, Duty::Compaction) {
+                duties.compaction()?;
+            }
             // Memory is taken for good, so it is measured once.
-            if round + 1 == rounds {
+            if round + 1 == rounds && wants(only, Duty::Memory) {
                 duties.idle_members()?;
                 duties.idle_producers()?;
             }
@@ -87,11 +119,7 @@ pub(super) fn medians([dlog, kafka]: &[Vec<Figures>; 2]) -> Result<Vec<Whole>> {
 
 fn median_of(rounds: &[Figures], name: &str) -> Result<f64> {
     let of_name = rounds.iter().flatten().filter(|(other, _)| other == name);
-    let mut values: Vec<f64> = of_name.map(|(_, value)| *value).collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.get(values.len() / 2);
-    middle
-        .copied()
+    report::median(of_name.map(|(_, value)| *value))
         .with_context(|| format!("no figure for {name}"))
 }
 
@@ -177,7 +205,6 @@ impl Duties<'_> {
     /// One of 100 members leaves and another joins, in both protocols.
     fn rebalances(&mut self) -> Result<()> {
         let topic = &self.group_topic.clone();
-        self.create(topic, 200, &[])?;
         for (protocol, heartbeat_ms) in PROTOCOLS {
             let output = self.json(&[
                 "bench",

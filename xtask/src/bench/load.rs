@@ -106,7 +106,8 @@ pub fn produce(
     let sample = measured(brokers, broker, &arguments)?;
     let reached = sample.records_per_s.unwrap_or_default();
     if reached < f64::from(rate) * KEPT_UP {
-        bail!("the broker took {reached:.0} records a second of {rate}");
+        // Its latency says so as well: it counts from when a record was due.
+        println!("    {topic}: only {reached:.0} records a second of {rate} were taken");
     }
     Ok(sample.without_throughput())
 }

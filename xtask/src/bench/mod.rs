@@ -25,6 +25,7 @@ use clap::Args;
 use crate::dlog;
 use crate::kafka::{Distribution, Line};
 use brokers::{Broker, Brokers, Durability, Kind, VARIANTS};
+use duties::{Duty, wants};
 use load::{Sample, Shape};
 use machine::Filler;
 use report::{Report, Whole};
@@ -53,6 +54,15 @@ pub struct BenchOptions {
     /// Measure transactions, rebalances, compaction and idle clients instead of records.
     #[arg(long)]
     pub duties: bool,
+    /// Of the duties, only these.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        requires = "duties",
+        conflicts_with = "write"
+    )]
+    pub only: Vec<Duty>,
     /// Write the tables into docs/PERFORMANCE.md.
     #[arg(long)]
     pub write: bool,
@@ -133,10 +143,18 @@ fn duties(root: &Path, folder: &Path, brokers: Brokers, options: &BenchOptions) 
         load::warm_up(&brokers, broker, Duration::from_secs(options.seconds * 2))?;
     }
     let (rounds, seconds) = (options.rounds, options.seconds);
-    let mut figures = duties::run(&brokers, &running, &filler, rounds, seconds)?;
-    let time = Duration::from_secs(seconds);
-    figures.extend(compaction::effect(&brokers, &running, rounds, time)?);
-    figures.push(offsets::loading(&brokers, running)?);
+    let mut figures = duties::run(&brokers, &running, &filler, options)?;
+    if wants(&options.only, Duty::Effect) {
+        let time = Duration::from_secs(seconds);
+        figures.extend(compaction::effect(&brokers, &running, rounds, time)?);
+    }
+    if wants(&options.only, Duty::Offsets) {
+        figures.push(offsets::loading(&brokers, running)?);
+    } else {
+        for broker in running {
+            broker.stop()?;
+        }
+    }
     let about = [
         machine::describe(folder),
         format!(

@@ -86,7 +86,10 @@ impl Report {
         )?;
         for (load, samples) in &self.samples {
             for (measure, value, better) in MEASURES {
-                let medians = VARIANTS.map(|variant| median(samples.get(&variant), value));
+                let medians = VARIANTS.map(|variant| {
+                    let samples = samples.get(&variant)?;
+                    median(samples.iter().filter_map(value))
+                });
                 if medians.iter().all(Option::is_none) {
                     continue;
                 }
@@ -194,8 +197,9 @@ fn at(medians: &[Option<f64>; 4], variant: Variant) -> Option<f64> {
     medians[column]
 }
 
-fn median(samples: Option<&Vec<Sample>>, value: fn(&Sample) -> Option<f64>) -> Option<f64> {
-    let mut values: Vec<f64> = samples?.iter().filter_map(value).collect();
+/// The value in the middle; between two of an even number.
+pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -256,7 +260,8 @@ mod tests {
 
     #[test]
     fn an_even_number_of_samples_has_its_median_between_two() {
-        let samples = vec![sample(1.0), sample(4.0), sample(2.0), sample(3.0)];
-        assert_eq!(median(Some(&samples), |s| s.mb_per_s), Some(2.5));
+        assert_eq!(median([1.0, 4.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median([7.0]), Some(7.0));
+        assert_eq!(median([]), None);
     }
 }
