@@ -224,6 +224,13 @@ impl Duties<'_> {
                 format!("rebalance of 100 members, {protocol}, median ms"),
                 number(&output["rebalance_us"]["p50"])? / 1e3,
             );
+            let own = &output["after_last_join_us"]["p50"];
+            if !own.is_null() {
+                self.add(
+                    format!("of that behind the last member's join, {protocol}, median ms"),
+                    number(own)? / 1e3,
+                );
+            }
         }
         Ok(())
     }

@@ -78,6 +78,9 @@ struct GroupReport {
     /// Rebalances that were timed.
     rebalances: u64,
     rebalance_us: Option<Latency>,
+    /// Of that, the time from when the last classic member had heard of it and joined: all that is left are
+    /// the coordinator's work and the members' own, without the wait for heartbeats.
+    after_last_join_us: Option<Latency>,
 }
 
 /// What the members of a group say of themselves.
@@ -85,6 +88,8 @@ struct GroupReport {
 pub(super) struct Board {
     views: Mutex<BTreeMap<u64, View>>,
     changed: Notify,
+    /// When a classic member last asked to join.
+    joined: Mutex<Option<Instant>>,
 }
 
 /// What one member knows.
@@ -100,6 +105,11 @@ impl Board {
     pub(super) fn put(&self, member: u64, view: View) {
         self.views.lock().insert(member, view);
         self.changed.notify_one();
+    }
+
+    /// A classic member asks to join, now.
+    pub(super) fn joins(&self) {
+        *self.joined.lock() = Some(Instant::now());
     }
 
     fn remove(&self, member: u64) {
@@ -219,7 +229,10 @@ pub(super) async fn run(remote: &RemoteArgs, arguments: GroupArgs) -> Result<()>
     let total = u64::from(arguments.groups) + u64::from(arguments.rounds);
     let shared = Arc::new(shared_connections(&client, &arguments, run).await?);
     let mut kept = Vec::new();
-    let mut latencies = histogram()?;
+    let mut latencies = Latencies {
+        whole: histogram()?,
+        after_last_join: histogram()?,
+    };
     let mut assembly = Duration::ZERO;
     let work = async {
         for number in 0..arguments.groups {
@@ -248,8 +261,9 @@ pub(super) async fn run(remote: &RemoteArgs, arguments: GroupArgs) -> Result<()>
         members: arguments.members,
         partitions,
         assembly_ms: assembly.as_secs_f64() * 1e3,
-        rebalances: latencies.len(),
-        rebalance_us: Latency::of(&latencies),
+        rebalances: latencies.whole.len(),
+        rebalance_us: Latency::of(&latencies.whole),
+        after_last_join_us: Latency::of(&latencies.after_last_join),
     };
     report.print(remote)?;
     if arguments.hold {
@@ -272,11 +286,17 @@ async fn assemble(client: &Client, group: &mut Group) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
+/// What rebalances took.
+struct Latencies {
+    whole: Histogram<u64>,
+    after_last_join: Histogram<u64>,
+}
+
 /// One leaves and one joins, again and again.
 async fn rebalance(
     client: &Client,
     group: &mut Group,
-    latencies: &mut Histogram<u64>,
+    latencies: &mut Latencies,
     done: &AtomicU64,
 ) -> Result<()> {
     let mut epoch = group.agree(-1, client.timeout()).await?;
@@ -286,7 +306,11 @@ async fn rebalance(
         group.leave();
         group.join(connection);
         epoch = group.agree(epoch, client.timeout()).await?;
-        record(latencies, began.elapsed());
+        let now = Instant::now();
+        record(&mut latencies.whole, now - began);
+        if let Some(joined) = *group.board.joined.lock() {
+            record(&mut latencies.after_last_join, now - joined);
+        }
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
@@ -343,6 +367,9 @@ impl GroupReport {
         );
         if let Some(latency) = &self.rebalance_us {
             println!("rebalance: {latency}");
+        }
+        if let Some(latency) = &self.after_last_join_us {
+            println!("of that after the last join: {latency}");
         }
         Ok(())
     }

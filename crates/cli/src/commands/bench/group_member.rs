@@ -157,6 +157,7 @@ impl ClassicMember {
     /// Joins and syncs until one generation lasts.
     async fn rebalance(&mut self) -> Result<()> {
         loop {
+            self.board.joins();
             let joined = self.join().await?;
             let Some(partitions) = self.sync(&joined).await? else {
                 continue;
