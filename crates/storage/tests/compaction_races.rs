@@ -255,6 +255,20 @@ fn a_reader_keeps_what_is_replaced_under_it() {
 }
 
 #[test]
+fn a_run_that_gives_way_cuts_old_files_down() {
+    let changes = [true, false].map(|is_fast| {
+        let disk = SimDisk::new();
+        let log = filled(&disk);
+        let before = disk.changes();
+        let report = log.compact(10_000, &CompactionOptions::default(), &Speed { is_fast });
+        (disk.changes() - before, report.unwrap().segments_before)
+    });
+    let [(fast, _), (slow, segments)] = changes;
+    // Segments of 20 kB, cut in steps of 512 bytes.
+    assert!(slow > fast + 30 * segments as u64, "{fast}, {slow}");
+}
+
+#[test]
 fn a_truncation_ends_the_run_and_what_is_left_is_right() {
     let disk = SimDisk::new();
     let log = filled(&disk);

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use super::brokers::{Broker, Brokers, Durability, topic_setting};
 use super::duties::{self, Figures};
-use super::load::{self, Shape};
+use super::load::{self, Pace, Shape};
 use super::machine::{self, Filler};
 use super::report::{self, Whole};
 
@@ -239,7 +239,7 @@ impl Compaction<'_> {
             self.broker,
             topic,
             shape,
-            Some(2_000),
+            Pace::Tried(2_000),
             self.time,
         )?;
         let paced = Paced {

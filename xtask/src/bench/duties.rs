@@ -81,7 +81,9 @@ pub(super) fn run(
             if wants(only, Duty::Transactions) {
                 duties.transactions()?;
             }
-            if wants(only, Duty::Rebalances) || wants(only, Duty::Memory) {
+            // Memory is taken for good, so it is measured once.
+            let memory = round + 1 == rounds && wants(only, Duty::Memory);
+            if memory || wants(only, Duty::Rebalances) {
                 duties.create(&duties.group_topic, 200, &[])?;
             }
             if wants(only, Duty::Rebalances) {
@@ -90,8 +92,7 @@ pub(super) fn run(
             if wants(only, Duty::Compaction) {
                 duties.compaction()?;
             }
-            // Memory is taken for good, so it is measured once.
-            if round + 1 == rounds && wants(only, Duty::Memory) {
+            if memory {
                 duties.idle_members()?;
                 duties.idle_producers()?;
             }

@@ -75,9 +75,18 @@ pub struct Shape {
     pub batch_records: u32,
 }
 
-/// Sends ready-made batches over four connections, at most five under way on each. Without a rate as
-/// many as the broker takes, which tells its throughput; with one, that many records a second, which
-/// tells its latency.
+/// How much is sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// As much as the broker takes, which tells its throughput.
+    Most,
+    /// So many records a second, which tells its latency; all must be taken.
+    Kept(u32),
+    /// The same, but a broker that does not keep up counts: its latency runs from when a record was due.
+    Tried(u32),
+}
+
+/// Sends ready-made batches over four connections, at most five under way on each.
 ///
 /// # Errors
 /// When the command fails, or the broker does not keep up with the rate.
@@ -86,7 +95,7 @@ pub fn produce(
     broker: &Broker,
     topic: &str,
     shape: Shape,
-    rate: Option<u32>,
+    pace: Pace,
     time: Duration,
 ) -> Result<Sample> {
     let (record, batch) = (
@@ -97,7 +106,7 @@ pub fn produce(
     let mut arguments = vec!["bench", "produce", topic, "--json", "--connections", "4"];
     arguments.extend(["--record-bytes", &record, "--batch-records", &batch]);
     arguments.extend(["--seconds", &seconds]);
-    let Some(rate) = rate else {
+    let (Pace::Kept(rate) | Pace::Tried(rate)) = pace else {
         let sample = measured(brokers, broker, &arguments)?;
         return Ok(sample.without_latency());
     };
@@ -106,8 +115,11 @@ pub fn produce(
     let sample = measured(brokers, broker, &arguments)?;
     let reached = sample.records_per_s.unwrap_or_default();
     if reached < f64::from(rate) * KEPT_UP {
-        // Its latency says so as well: it counts from when a record was due.
-        println!("    {topic}: only {reached:.0} records a second of {rate} were taken");
+        let missed = format!("{topic}: the broker took {reached:.0} records a second of {rate}");
+        if matches!(pace, Pace::Kept(_)) {
+            bail!(missed);
+        }
+        println!("    {missed}");
     }
     Ok(sample.without_throughput())
 }
@@ -289,7 +301,7 @@ pub fn warm_up(brokers: &Brokers, broker: &Broker, time: Duration) -> Result<()>
     };
     for durability in [Durability::Os, Durability::Fsync] {
         brokers.create_topic(broker, "warm-up", durability)?;
-        produce(brokers, broker, "warm-up", shape, None, time)?;
+        produce(brokers, broker, "warm-up", shape, Pace::Most, time)?;
         fetch(brokers, broker, "warm-up")?;
         brokers.delete_topic(broker, "warm-up")?;
     }

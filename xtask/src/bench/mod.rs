@@ -26,7 +26,7 @@ use crate::dlog;
 use crate::kafka::{Distribution, Line};
 use brokers::{Broker, Brokers, Durability, Kind, VARIANTS};
 use duties::{Duty, wants};
-use load::{Sample, Shape};
+use load::{Pace, Sample, Shape};
 use machine::Filler;
 use report::{Report, Whole};
 
@@ -279,12 +279,12 @@ impl Run<'_> {
         let brokers = self.brokers;
         for (name, shape) in THROUGHPUT {
             self.each(running, round, name, |broker, topic| {
-                load::produce(brokers, broker, topic, shape, None, time)
+                load::produce(brokers, broker, topic, shape, Pace::Most, time)
             })?;
         }
         for (name, shape, rate) in FIXED_RATE {
             self.each(running, round, name, |broker, topic| {
-                load::produce(brokers, broker, topic, shape, Some(rate), time)
+                load::produce(brokers, broker, topic, shape, Pace::Kept(rate), time)
             })?;
         }
         self.each(
@@ -345,7 +345,7 @@ impl Run<'_> {
         brokers.create_topic(broker, "read", Durability::Os)?;
         let rate = u32::try_from(JAVA_RECORDS / 5)?;
         let time = Duration::from_secs(6);
-        load::produce(brokers, broker, "read", shape, Some(rate), time)?;
+        load::produce(brokers, broker, "read", shape, Pace::Kept(rate), time)?;
         machine::settle()?;
         let mut add = |name: &str, sample: Sample| {
             println!("  {name}, {:?}: {}", broker.kind, shown(&sample));
@@ -381,7 +381,14 @@ impl Run<'_> {
                 let (rate, seconds) = (200_000, 5);
                 let time = Duration::from_secs(seconds);
                 let shape = THROUGHPUT[2].1;
-                load::produce(self.brokers, &broker, "large", shape, Some(rate), time)?;
+                load::produce(
+                    self.brokers,
+                    &broker,
+                    "large",
+                    shape,
+                    Pace::Kept(rate),
+                    time,
+                )?;
                 written += f64::from(rate) * f64::from(shape.record_bytes) * seconds as f64;
             }
             broker.kill()?;

@@ -139,7 +139,7 @@ pub(crate) fn encode(
     let (now_ms, level) = (state.now_ms(), state.guard.level());
     let mut due = 0;
     for taken in &logs {
-        // Whoever looks for work says why: not once more for each scrape.
+        // The cleaner says why: not once more for each scrape.
         let Ok(found) = candidate(taken, now_ms, level) else {
             continue;
         };

@@ -13,7 +13,6 @@ mod pace;
 mod throttle;
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -145,7 +144,7 @@ impl Cleaners {
     ///
     /// # Errors
     /// When the operating system gives no thread.
-    pub fn start(state: &Arc<BrokerState>) -> io::Result<Self> {
+    pub fn start(state: &Arc<BrokerState>) -> std::io::Result<Self> {
         let count = Settings::of(state).threads;
         let threads = (0..count).map(|number| {
             let state = Arc::downgrade(state);
@@ -155,7 +154,7 @@ impl Cleaners {
         });
         Ok(Self {
             state: Arc::downgrade(state),
-            threads: threads.collect::<io::Result<_>>()?,
+            threads: threads.collect::<std::io::Result<_>>()?,
         })
     }
 
@@ -314,11 +313,7 @@ fn run(state: &BrokerState, taken: &Taken, found: &Cleanable, settings: &Setting
         reads_ahead: AtomicBool::new(false),
     };
     let begin = Instant::now();
-    let result = survived(|| taken.log.compact(state.now_ms(), &options, &meter));
-    let result = result.unwrap_or_else(|panic| {
-        let source = io::Error::other(format!("a panic, please report it: {panic}"));
-        Err(StorageError::io("compact", taken.log.dir(), source))
-    });
+    let result = taken.log.compact(state.now_ms(), &options, &meter);
     let took = begin.elapsed();
     state.metrics.compaction.ended(&result, took);
     match result {
@@ -350,17 +345,6 @@ fn run(state: &BrokerState, taken: &Taken, found: &Cleanable, settings: &Setting
                 .insert(taken.key, (error.to_string(), until_ms));
         }
     }
-}
-
-/// What a run comes to, or with what it panicked: that must not end the thread, which has other logs.
-fn survived<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    // What a run shares with others is under locks, which are free again, and changed when a step is done.
-    let run = std::panic::AssertUnwindSafe(run);
-    std::panic::catch_unwind(run).map_err(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        text.or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a message".to_owned())
-    })
 }
 
 fn log_report(topic: &str, partition: i32, report: &CompactionReport, took: Duration) {
@@ -403,20 +387,5 @@ impl Compaction {
         inner.uncleanable.retain(|key, _| hosted.contains(key));
         inner.covered_in_part.retain(|key| hosted.contains(key));
         inner.uncleanable.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::survived;
-
-    #[test]
-    fn a_panic_ends_the_run_not_its_thread() {
-        let name = "a log";
-        let panicked: Result<(), _> = survived(|| panic!("{name} is odd"));
-        assert_eq!(panicked, Err("a log is odd".to_owned()));
-        let panicked: Result<(), _> = survived(|| panic!("odd"));
-        assert_eq!(panicked, Err("odd".to_owned()));
-        assert_eq!(survived(|| 3), Ok(3));
     }
 }

@@ -5,7 +5,7 @@
 //! syncs of all other logs wait as well. So a run that gives way to others cuts files down a little at a
 //! time; at full speed a thread frees them while the next group is written.
 //!
-//! Invariants: only what nobody else holds is cut. By then the new segment counts on the disk (see
+//! Invariants: only what has no name and nobody else in this process holds is cut. By then the new segment counts on the disk (see
 //! [`super::swap`]), so whatever a crash leaves of the old ones goes unread. At most one group waits to be
 //! freed.
 
@@ -16,10 +16,8 @@ use super::pass::GoOn;
 use crate::error::Result;
 use crate::segment::Segment;
 
-/// Bytes that are freed at a time while others want the disk.
-const CUT_BYTES: u64 = 1 << 20;
-/// Freeing a byte takes the disk a fraction of what reading one does: one in so many counts.
-const CUT_COST: u64 = 4;
+/// What freeing a part of a file counts for, in bytes read or written: a fraction of what is freed.
+const CUT_COST: u64 = 512 << 10;
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -32,16 +30,16 @@ impl Discard {
     /// Frees segments that are no input any more; those that are still in the log stay.
     ///
     /// # Errors
-    /// When the run is to end. They are freed all the same.
+    /// When the run is to end. They are freed all the same, at once.
     pub(crate) fn free(&mut self, mut old: Vec<Arc<Segment>>, go_on: GoOn<'_>) -> Result<()> {
         self.wait();
-        for segment in &mut old {
-            cut_down(segment, go_on)?;
-        }
+        let cut = old
+            .iter_mut()
+            .try_for_each(|segment| cut_down(segment, go_on));
         // Without a thread they are freed here.
         let thread = std::thread::Builder::new().name("dlog-discard".to_owned());
         self.thread = thread.spawn(move || drop(old)).ok();
-        Ok(())
+        cut
     }
 
     fn wait(&mut self) {
@@ -63,16 +61,13 @@ fn cut_down(segment: &mut Arc<Segment>, go_on: GoOn<'_>) -> Result<()> {
     let Some(segment) = Arc::get_mut(segment) else {
         return Ok(());
     };
-    let mut left = segment.size();
     let Some(file) = segment.replaced_file() else {
         return Ok(());
     };
-    while left > 0 {
-        let step = left.min(CUT_BYTES);
-        let is_fast = go_on(step.div_ceil(CUT_COST))?;
-        left -= step;
-        if is_fast || file.set_len(left).is_err() {
-            break;
+    while !go_on(CUT_COST)? {
+        match file.free_tail() {
+            Ok(Some(left)) if left > 0 => {}
+            _ => break,
         }
     }
     Ok(())
@@ -89,8 +84,9 @@ mod tests {
     use crate::config::Format;
     use crate::disk::{Disk, DiskFile, OpenMode, SimDisk};
 
-    const MIB: u64 = 1 << 20;
-    const SIZE: u64 = 2 * MIB + 5;
+    /// Of a simulated disk.
+    const PART: u64 = 512;
+    const SIZE: u64 = 2 * PART + 5;
 
     /// A segment that was replaced, and a handle that shows its length.
     fn replaced() -> (Arc<Segment>, Arc<dyn DiskFile>) {
@@ -101,6 +97,7 @@ mod tests {
         segment.publish(SIZE);
         segment.give_up_names();
         let file = disk.open(segment.path(), OpenMode::Read).unwrap();
+        disk.remove_file(segment.path()).unwrap();
         (Arc::new(segment), file)
     }
 
@@ -120,15 +117,15 @@ mod tests {
     #[test]
     fn a_file_goes_a_little_at_a_time() {
         let (segment, file) = replaced();
-        let quarter = MIB / CUT_COST;
-        let steps = [(quarter, SIZE), (quarter, MIB + 5), (2, 5), (0, 0)];
+        let steps = [SIZE, 2 * PART, PART].map(|len| (CUT_COST, len));
+        let steps = [&steps[..], &[(0, 0)]].concat();
         assert_eq!(freed(segment, &*file, false), steps);
     }
 
     #[test]
     fn at_full_speed_it_goes_at_once() {
         let (segment, file) = replaced();
-        let steps = [(MIB / CUT_COST, SIZE), (0, SIZE)];
+        let steps = [(CUT_COST, SIZE), (0, SIZE)];
         assert_eq!(freed(segment, &*file, true), steps);
     }
 
@@ -156,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_is_to_end_does_not_wait_for_it() {
+    fn a_run_that_is_to_end_stops_cutting() {
         let (segment, file) = replaced();
         let asked = Cell::new(0);
         let go_on = |_| {
@@ -168,6 +165,6 @@ mod tests {
         };
         let error = Discard::default().free(vec![segment], &go_on).unwrap_err();
         assert!(matches!(error, crate::StorageError::Closed { .. }));
-        assert_eq!(file.len().unwrap(), MIB + 5);
+        assert_eq!(file.len().unwrap(), 2 * PART);
     }
 }

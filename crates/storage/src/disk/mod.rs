@@ -147,6 +147,15 @@ pub trait DiskFile: Send + Sync + Debug {
     /// # Errors
     /// The operating system's error.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Frees some of the end of a file that has no name any more, at most a few MiB: whole pages of the
+    /// cache, so that what is on its way through a socket (`sendfile`) stays as it is until it arrives.
+    /// Returns the bytes that are left; `None` for a file that has a name, or where it cannot be done.
+    ///
+    /// # Errors
+    /// The operating system's error.
+    fn free_tail(&self) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
     /// Grows the file to `len` bytes of zeros that have their place on the disk.
     ///
     /// # Errors

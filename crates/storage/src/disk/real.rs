@@ -11,6 +11,11 @@ use std::sync::Arc;
 use super::ExpectedUse;
 use super::{DirEntry, DirLock, Disk, DiskFile, Mapping, OpenMode, Space};
 
+/// The largest piece that Linux caches a file in, where pages have 4 KiB. A file that is cut within such a
+/// piece has the rest of it filled with zeros, also where a socket still refers to it.
+#[cfg(target_os = "linux")]
+const FOLIO_BYTES: u64 = 2 << 20;
+
 /// The operating system's file system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealDisk;
@@ -169,6 +174,20 @@ impl DiskFile for RealFile {
         self.file.set_len(len)
     }
 
+    #[cfg(target_os = "linux")]
+    fn free_tail(&self) -> io::Result<Option<u64>> {
+        let stat = rustix::fs::fstat(&self.file)?;
+        if stat.st_nlink > 0 || rustix::param::page_size() != 4096 {
+            return Ok(None);
+        }
+        let len = u64::try_from(stat.st_size).unwrap_or_default();
+        let left = len.saturating_sub(1) / FOLIO_BYTES * FOLIO_BYTES;
+        if left < len {
+            self.file.set_len(left)?;
+        }
+        Ok(Some(left))
+    }
+
     fn allocate(&self, len: u64) -> io::Result<()> {
         use rustix::fs::{FallocateFlags, fallocate};
         use rustix::io::Errno;
@@ -204,5 +223,55 @@ impl DiskFile for RealFile {
         };
         // Advice that is not taken costs memory, not correctness.
         let _ = fadvise(&self.file, position, std::num::NonZeroU64::new(len), advice);
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn what_is_in_a_socket_survives_that_its_file_is_freed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = RealDisk.open(&path, OpenMode::Create).unwrap();
+        let bytes: Vec<u8> = (0..=250).cycle().take((5 << 20) + 7).collect();
+        file.write_all_at(&mut [IoSlice::new(&bytes)], 0).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(file.free_tail().unwrap(), None, "it has a name");
+        assert_eq!(file.len().unwrap(), bytes.len() as u64);
+        RealDisk.remove_file(&path).unwrap();
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut lefts = Vec::new();
+        let mut sent = Vec::new();
+        // Where each of the cuts is going to be, and at the end.
+        for begin in [(2 << 20) - 9_000, (4 << 20) - 9_000, bytes.len() - 18_000] {
+            let sender = TcpStream::connect(address).unwrap();
+            let receiver = listener.accept().unwrap().0;
+            let (mut at, end) = (begin as u64, (begin + 18_000) as u64);
+            while at < end {
+                let descriptor = file.descriptor().unwrap();
+                let left = (end - at) as usize;
+                rustix::fs::sendfile(&sender, descriptor, Some(&mut at), left).unwrap();
+            }
+            sent.push((begin, sender, receiver));
+        }
+        while lefts.last() != Some(&0) {
+            lefts.push(file.free_tail().unwrap().unwrap());
+        }
+        assert_eq!(lefts, [4 << 20, 2 << 20, 0]);
+        for (begin, sender, mut receiver) in sent {
+            drop(sender);
+            let mut received = Vec::new();
+            receiver.read_to_end(&mut received).unwrap();
+            assert!(received == bytes[begin..begin + 18_000], "from {begin}");
+        }
     }
 }

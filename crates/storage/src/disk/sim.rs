@@ -570,6 +570,20 @@ impl DiskFile for SimFile {
         Ok(())
     }
 
+    fn free_tail(&self) -> io::Result<Option<u64>> {
+        let mut state = self.disk.state.lock();
+        if state.names.values().any(|inode| *inode == self.inode) {
+            return Ok(None);
+        }
+        let len = state.inodes.entry(self.inode).or_default().cached.len();
+        let left = len.saturating_sub(1) / SECTOR * SECTOR;
+        if left < len {
+            state.change()?;
+            state.inodes.entry(self.inode).or_default().set_len(left);
+        }
+        Ok(Some(left as u64))
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.disk.state.lock().power()?;
         Ok(self.with(|inode| inode.cached.len() as u64))

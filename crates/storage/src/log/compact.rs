@@ -218,7 +218,11 @@ impl LogCore {
         let aborted = self.aborted_transactions(0, run.range.end)?;
         let mut transactions = Transactions::new(aborted);
         let mut discard = Discard::default();
+        let mut old = Vec::new();
         while let Some(first) = inputs.first() {
+            // Now, not all at once at the end: the space comes back, and nobody waits for a disk that is
+            // busy with that.
+            discard.free(std::mem::take(&mut old), pass.go_on)?;
             // Retention may have taken the oldest ones meanwhile.
             let count = if self.has(first) {
                 self.replace_group(
@@ -233,10 +237,7 @@ impl LogCore {
             } else {
                 1
             };
-            // Now, not all at once at the end: the space comes back, and nobody waits for a disk that is
-            // busy with that.
-            let old = inputs.drain(..count).map(|input| input.segment);
-            discard.free(old.collect(), pass.go_on)?;
+            old.extend(inputs.drain(..count).map(|input| input.segment));
         }
         self.note_compacted(run, mapped_end)?;
         report.compacted_before = mapped_end;
@@ -245,6 +246,8 @@ impl LogCore {
         } else {
             CompactionEnd::Complete
         };
+        // Nothing is left to do that could be interrupted.
+        let _ = discard.free(old, pass.go_on);
         Ok(())
     }
 
