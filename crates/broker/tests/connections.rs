@@ -100,18 +100,6 @@ async fn an_idle_connection_is_closed() {
     assert!(server.client().await.is_closed_by_server().await);
 }
 
-/// Waits until only so many connections are left.
-async fn until_connections_are(server: &Server, count: u32) {
-    let waiting = async {
-        while server.broker.state().connections.total() > count {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting)
-        .await
-        .expect("the connection to end");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_is_cut_off() {
     let server = start_with(|config| config.write_timeout_ms = 100).await;
@@ -127,7 +115,7 @@ async fn a_client_that_does_not_read_is_cut_off() {
     for _ in 0..10 {
         deaf.send(12, &request).await;
     }
-    until_connections_are(&server, 1).await;
+    server.until_connections_are(1).await;
     assert_eq!(client.produce("t", 0, batch(&["alive"])).await.error, 0);
 }
 
@@ -144,7 +132,7 @@ async fn a_waiting_fetch_ends_with_its_client() {
         )
         .await;
     drop(leaving);
-    until_connections_are(&server, 1).await;
+    server.until_connections_are(1).await;
 }
 
 /// Some answers are larger than what may wait for a client: requests are then read no faster than answers

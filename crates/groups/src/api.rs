@@ -58,6 +58,8 @@ pub enum Reply {
     Join(Result<Joined, JoinRefused>),
     /// To [`SyncGroup`].
     Sync(Result<Synced, GroupError>),
+    /// To [`Heartbeat`].
+    Heartbeat(Result<(), GroupError>),
     /// To [`OffsetCommit`]: in the order of the request.
     OffsetCommit(Vec<TopicResult>),
     /// To [`OffsetDelete`]: in the order of the request.

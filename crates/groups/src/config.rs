@@ -15,6 +15,9 @@ pub struct GroupConfig {
     pub initial_rebalance_delay_ms: i32,
     /// `group.max.size`: members of one group.
     pub max_group_size: usize,
+    /// `dlog.group.heartbeat.max.wait.ms`: how long the answer to a heartbeat may wait for a rebalance. Ours: Kafka
+    /// answers at once. 0 does, too.
+    pub heartbeat_max_wait_ms: i32,
     /// How long a new member may stay without an answer to its first join before it is given up
     /// (Kafka's constant, 5 minutes): such a member cannot send heartbeats yet.
     pub new_member_join_timeout_ms: i32,
@@ -182,6 +185,7 @@ impl Default for GroupConfig {
             max_session_timeout_ms: 1_800_000,
             initial_rebalance_delay_ms: 3_000,
             max_group_size: usize::MAX,
+            heartbeat_max_wait_ms: 3_000,
             new_member_join_timeout_ms: 300_000,
             offsets_retention_ms: 7 * 24 * 3_600 * 1_000,
             offsets_retention_check_interval_ms: 600_000,

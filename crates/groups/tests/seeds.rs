@@ -31,6 +31,7 @@ struct Client {
 enum Asked {
     Join { client: usize },
     Sync { member_id: String, generation: i32 },
+    Heartbeat { member_id: String, generation: i32 },
     Other,
 }
 
@@ -46,6 +47,7 @@ struct Run {
     offset: i64,
     rebalances: u64,
     stable_seen: u64,
+    held_seen: u64,
 }
 
 impl Run {
@@ -77,6 +79,7 @@ impl Run {
             offset: 0,
             rebalances: 0,
             stable_seen: 0,
+            held_seen: 0,
         }
     }
 
@@ -89,7 +92,9 @@ impl Run {
         match self.random.below(100) {
             0..20 => self.join(client),
             20..45 => self.sync(client),
-            45..53 => self.heartbeat(client),
+            45..48 => self.heartbeat(client),
+            48..51 => self.hold_heartbeat(client),
+            51..53 => self.release_heartbeat(),
             53..56 => self.leave(client),
             56..66 => self.commit(client),
             66..67 => self.delete_offset(),
@@ -176,6 +181,33 @@ impl Run {
                     .any(|member| *member.member_id == *me.member_id)
             );
         }
+    }
+
+    fn hold_heartbeat(&mut self, client: usize) {
+        let me = self.clients[client].clone();
+        let (token, patience_ms) = self.shell.send_heartbeat(&me.member_id, me.generation);
+        assert_eq!(patience_ms.is_none(), self.shell.has_reply(token));
+        let asked = Asked::Heartbeat {
+            member_id: me.member_id,
+            generation: me.generation,
+        };
+        self.open.insert(token, asked);
+        self.held_seen += u64::from(patience_ms.is_some());
+    }
+
+    /// Any heartbeat that waits, not only the oldest.
+    fn release_heartbeat(&mut self) {
+        let held = self.open.iter().filter_map(|(token, asked)| match asked {
+            Asked::Heartbeat { member_id, .. } => Some((*token, member_id.clone())),
+            _ => None,
+        });
+        let held: Vec<_> = held.collect();
+        if held.is_empty() {
+            return;
+        }
+        let (token, member_id) = &held[self.random.below(held.len())];
+        self.shell.release_heartbeat(member_id, *token);
+        assert!(self.shell.has_reply(*token), "{token} stays open");
     }
 
     fn leave(&mut self, client: usize) {
@@ -371,7 +403,18 @@ impl Run {
                     let ours = text.starts_with(&format!("{generation}:"));
                     assert!(text.is_empty() || ours, "{text} in generation {generation}");
                 }
+                (
+                    Asked::Heartbeat {
+                        member_id,
+                        generation,
+                    },
+                    Reply::Heartbeat(Ok(())),
+                ) => {
+                    self.assert_member(&member_id);
+                    assert_eq!(self.description().unwrap().generation_id, generation);
+                }
                 (Asked::Sync { .. }, Reply::Sync(Err(_)))
+                | (Asked::Heartbeat { .. }, Reply::Heartbeat(Err(_)))
                 | (
                     Asked::Other,
                     Reply::OffsetCommit(_) | Reply::OffsetDelete(_) | Reply::DeleteGroup(_),
@@ -391,7 +434,27 @@ impl Run {
         assert!(found, "{member_id} is not in {group:?}");
     }
 
+    /// Nobody waits for what has happened already.
+    fn check_held(&self) {
+        let group = self.description();
+        for asked in self.open.values() {
+            if let Asked::Heartbeat {
+                member_id,
+                generation,
+            } = asked
+            {
+                let group = group.as_ref().expect("the group of a member exists");
+                assert_eq!(
+                    (group.state, group.generation_id),
+                    (GroupState::Stable, *generation)
+                );
+                self.assert_member(member_id);
+            }
+        }
+    }
+
     fn check(&mut self) {
+        self.check_held();
         let Some(group) = self.description() else {
             self.forget_life();
             return;
@@ -522,7 +585,7 @@ fn whatever_happens_the_invariants_hold() {
         .ok()
         .map(|seed| seed.parse::<u64>().unwrap());
     let seeds = only.map_or(0..SEEDS, |seed| seed..seed + 1);
-    let (mut rebalances, mut stable) = (0, 0);
+    let (mut rebalances, mut stable, mut held) = (0, 0, 0);
     for seed in seeds.clone() {
         let named = NameSeed(seed);
         let mut run = Run::new(seed);
@@ -535,11 +598,12 @@ fn whatever_happens_the_invariants_hold() {
         run.finish();
         rebalances += run.rebalances;
         stable += run.stable_seen;
+        held += run.held_seen;
         drop(named);
     }
-    println!("seeds {seeds:?}: {rebalances} rebalances, {stable} steps in a stable group");
-    assert!(
-        only.is_some() || (rebalances > 10 * SEEDS && stable > 5 * SEEDS),
-        "too little happens"
+    println!(
+        "seeds {seeds:?}: {rebalances} rebalances, {stable} steps in a stable group, {held} heartbeats waited"
     );
+    let enough = rebalances > 10 * SEEDS && stable > 5 * SEEDS && held > SEEDS / 2;
+    assert!(only.is_some() || enough, "too little happens");
 }

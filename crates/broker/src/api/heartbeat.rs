@@ -1,23 +1,118 @@
-//! Heartbeat (key 12): a member's sign of life.
+//! Heartbeat (key 12): a member's sign of life. Where the client goes on meanwhile, the answer waits for the next
+//! rebalance, so that members hear of one when it begins.
 
-use dlog_groups::{GroupError, Heartbeat};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dlog_groups::{GroupError, Heartbeat, Reply, Token};
 use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
+use tokio::sync::oneshot;
 
 use super::Context;
+use crate::groups::Shard;
+use crate::net::reply::{self, Outcome};
+use crate::protocol::{ProtocolError, RawRequest};
+use crate::state::BrokerState;
+
+/// Clients (KIP-511) that go on while a heartbeat is under way: they do their other work, and what they send next
+/// ends the waiting. Others may wait for the answer before they do anything else. Those on librdkafka call
+/// themselves by the name of the binding.
+const GO_ON: [&str; 5] = [
+    "apache-kafka-java",
+    "librdkafka",
+    "confluent-kafka-",
+    "rust-rdkafka",
+    "dlog",
+];
 
 /// Answers Heartbeat.
-pub async fn handle(ctx: &Context, request: HeartbeatRequest) -> HeartbeatResponse {
-    let beat = Heartbeat {
+///
+/// # Errors
+/// When the connection must be closed because the peer breaks the protocol.
+pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
+    let beat = beat_of(raw.decode()?);
+    let shard = match crate::groups::shard_of(&ctx.state, &beat.group_id).await {
+        Ok(shard) => shard,
+        Err(error) => return Ok(Outcome::Ready(raw.reply(&response(Err(error)))?)),
+    };
+    if !ctx.connection.is_of(&GO_ON) {
+        let result = shard.step(&ctx.state, |groups, now_ms, _| {
+            groups.heartbeat(now_ms, &beat)
+        });
+        return Ok(Outcome::Ready(raw.reply(&response(result))?));
+    }
+    let mut held = None;
+    let answer = shard.submit(&ctx.state, |groups, now_ms, token, effects| {
+        let patience_ms = groups.hold_heartbeat(now_ms, &beat, token, effects);
+        held = patience_ms.map(|ms| (token, Duration::from_millis(ms.unsigned_abs().into())));
+    });
+    let Some((token, patience)) = held else {
+        return Ok(Outcome::Ready(raw.reply(&response(taken(answer.await)))?));
+    };
+    let held = Held {
+        state: ctx.state.clone(),
+        shard,
+        beat,
+        token,
+        answer,
+    };
+    let next_request = ctx.connection.next_request();
+    let raw = raw.without_body();
+    Ok(Outcome::Pending(Box::pin(async move {
+        let response = response(held.answer(patience, next_request).await);
+        raw.reply(&response).unwrap_or_else(|error| {
+            tracing::error!(%error, "the answer to a heartbeat was lost");
+            reply::Reply::default()
+        })
+    })))
+}
+
+/// A heartbeat whose answer waits.
+struct Held {
+    state: Arc<BrokerState>,
+    shard: Arc<Shard>,
+    beat: Heartbeat,
+    token: Token,
+    answer: oneshot::Receiver<Reply>,
+}
+
+impl Held {
+    /// The answer: that of a rebalance, or that all is well when the client wants to go on, or time is over.
+    async fn answer(
+        mut self,
+        patience: Duration,
+        next_request: oneshot::Receiver<()>,
+    ) -> Result<(), GroupError> {
+        tokio::select! {
+            biased;
+            answer = &mut self.answer => return taken(answer),
+            _ = next_request => {}
+            () = tokio::time::sleep(patience) => {}
+        }
+        self.shard.step(&self.state, |groups, now_ms, effects| {
+            groups.release_heartbeat(now_ms, &self.beat, self.token, effects);
+        });
+        taken(self.answer.await)
+    }
+}
+
+fn taken(answer: Result<Reply, oneshot::error::RecvError>) -> Result<(), GroupError> {
+    match answer {
+        Ok(Reply::Heartbeat(answer)) => answer,
+        Ok(_) => Err(GroupError::UnknownServerError),
+        Err(_) => Err(GroupError::CoordinatorNotAvailable),
+    }
+}
+
+fn beat_of(request: HeartbeatRequest) -> Heartbeat {
+    Heartbeat {
         group_id: request.group_id.to_string(),
         member_id: request.member_id.to_string(),
         group_instance_id: request.group_instance_id.map(|id| id.to_string()),
         generation_id: request.generation_id,
-    };
-    let result = match crate::groups::shard_of(&ctx.state, &beat.group_id).await {
-        Ok(shard) => shard.step(&ctx.state, |groups, now_ms, _| {
-            groups.heartbeat(now_ms, &beat)
-        }),
-        Err(error) => Err(error),
-    };
+    }
+}
+
+fn response(result: Result<(), GroupError>) -> HeartbeatResponse {
     HeartbeatResponse::default().with_error_code(result.err().map_or(0, GroupError::code))
 }

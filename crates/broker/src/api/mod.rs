@@ -132,7 +132,7 @@ macro_rules! answer {
     }};
 }
 
-/// Answers one request. The outcome of everything but Produce is ready when this returns.
+/// Answers one request. The outcome of everything but Produce and Heartbeat is ready when this returns.
 ///
 /// # Errors
 /// When the connection must be closed because the peer breaks the protocol.
@@ -193,7 +193,7 @@ pub async fn dispatch(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protoc
         ApiKey::OffsetCommit => Box::pin(offset_commit::handle(ctx, raw)).await,
         ApiKey::OffsetFetch => Box::pin(offset_fetch::handle(ctx, raw)).await,
         ApiKey::JoinGroup => answer!(ctx, raw, join_group::handle),
-        ApiKey::Heartbeat => answer!(ctx, raw, heartbeat::handle),
+        ApiKey::Heartbeat => Box::pin(heartbeat::handle(ctx, raw)).await,
         ApiKey::LeaveGroup => answer!(ctx, raw, leave_group::handle),
         ApiKey::SyncGroup => answer!(ctx, raw, sync_group::handle),
         ApiKey::DescribeGroups => answer!(ctx, raw, describe_groups::handle),

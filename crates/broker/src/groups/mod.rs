@@ -171,6 +171,10 @@ fn group_config(state: &BrokerState) -> GroupConfig {
             "group.initial.rebalance.delay.ms",
             defaults.initial_rebalance_delay_ms,
         ),
+        heartbeat_max_wait_ms: state.number(
+            "dlog.group.heartbeat.max.wait.ms",
+            defaults.heartbeat_max_wait_ms,
+        ),
         max_group_size: state.number("group.max.size", defaults.max_group_size),
         offsets_retention_ms: state
             .number("offsets.retention.minutes", 10_080_i64)

@@ -1,8 +1,8 @@
 //! The loop of one connection: read a frame, handle it, hand the reply to the writing half.
 //!
 //! Requests are executed one after the other in the order in which they arrive. A reply may still wait
-//! (for the flush that covers a produce) while the next request is executed, so that the produce
-//! requests that a client has in flight share a flush; replies leave in order all the same. The queue
+//! (for the flush that covers a produce, or the rebalance that a heartbeat is to tell) while the next request
+//! is executed, so that the produce requests that a client has in flight share a flush; replies leave in order all the same. The queue
 //! between the halves is bounded: a client that does not read its replies is not read from either.
 
 use std::net::Shutdown;
@@ -70,7 +70,7 @@ pub(super) struct Queued {
 impl Queued {
     /// A reply, noted in the backlog.
     fn new(outcome: Outcome, timer: RequestTimer, backlog: &Backlog) -> Box<Self> {
-        // What is pending answers a produce, in few bytes.
+        // What is pending answers a produce or a heartbeat, in few bytes.
         let held_bytes = match &outcome {
             Outcome::Ready(reply) => reply.memory_bytes(),
             _ => 0,
@@ -104,7 +104,7 @@ pub async fn serve(
     let mut reading = Reading {
         state: &state,
         stream: &stream,
-        info,
+        info: info.clone(),
         backlog: &backlog,
         buffer: FrameBuffer::default(),
         trusted: false,
@@ -114,7 +114,8 @@ pub async fn serve(
         ended = reading.run(replies, &stop) => ended,
         result = &mut writing => return result.err().map_or(Ended::ByPeer, Ended::Write),
     };
-    // The reading half dropped its end of the queue: what was executed is still answered.
+    // The reading half dropped its end of the queue: what was executed is still answered, now.
+    info.request_is_here();
     match writing.await {
         Ok(()) => {
             if matches!(ended, Ended::Shutdown) {
@@ -150,6 +151,7 @@ impl Reading<'_> {
                 Ok(frame) => frame,
                 Err(ended) => return ended,
             };
+            self.info.request_is_here();
             match self.handle(frame, &replies, stop).await {
                 Ok(()) => {}
                 Err(ended) => return ended,

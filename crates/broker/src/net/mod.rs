@@ -16,6 +16,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dlog_metadata::Endpoint;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 /// What is known about a connection.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub struct ConnectionInfo {
     pub software: OnceLock<(String, String)>,
     /// For how long the connection is not to be read from, in ms: see [`ConnectionInfo::mute`].
     pub muted_ms: AtomicU64,
+    /// Hears of the client's next request: see [`ConnectionInfo::next_request`].
+    pub next: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl ConnectionInfo {
@@ -39,6 +43,28 @@ impl ConnectionInfo {
         if !wait.is_zero() {
             let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             self.muted_ms.fetch_max(ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client says that it is one of these: by the beginning of its software's name.
+    pub fn is_of(&self, names: &[&str]) -> bool {
+        let software = self.software.get();
+        software.is_some_and(|(name, _)| names.iter().any(|known| name.starts_with(known)))
+    }
+
+    /// Resolves when the client's next request is here, or none will come any more. For the request that is being
+    /// executed, whose answer waits: those behind it must not wait longer than they have to.
+    pub fn next_request(&self) -> oneshot::Receiver<()> {
+        let (next, receiver) = oneshot::channel();
+        *self.next.lock() = Some(next);
+        receiver
+    }
+
+    /// Tells [`Self::next_request`].
+    fn request_is_here(&self) {
+        if let Some(next) = self.next.lock().take() {
+            // Its answer may have gone already.
+            let _ = next.send(());
         }
     }
 

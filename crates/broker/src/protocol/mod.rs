@@ -115,6 +115,15 @@ impl RawRequest {
         Ok(reply)
     }
 
+    /// What [`Self::reply`] needs: an answer that waits keeps nothing of the receive buffer.
+    pub fn without_body(&self) -> Self {
+        Self {
+            client_id: None,
+            body: Bytes::new(),
+            ..*self
+        }
+    }
+
     /// The error for a body that does not fit its shape.
     pub fn malformed(&self, reason: String) -> ProtocolError {
         ProtocolError::Malformed {

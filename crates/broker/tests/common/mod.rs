@@ -64,6 +64,18 @@ impl Server {
         Client::connect(self.address()).await
     }
 
+    /// Waits until only so many connections are left.
+    pub async fn until_connections_are(&self, count: u32) {
+        let waiting = async {
+            while self.broker.state().connections.total() > count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting)
+            .await
+            .expect("the connection to end");
+    }
+
     /// Stops and starts again on the same folder.
     pub async fn restart(self) -> Self {
         self.broker.shutdown().await.unwrap();

@@ -1,6 +1,6 @@
-//! Heartbeat, LeaveGroup, and which offset commits a group accepts from whom.
+//! LeaveGroup, and which offset commits a group accepts from whom.
 
-use crate::api::{Heartbeat, LeavingMember, LeftMember, OffsetCommit};
+use crate::api::{LeavingMember, LeftMember, OffsetCommit};
 use crate::error::GroupError;
 use crate::step::Step;
 
@@ -8,23 +8,6 @@ use super::rebalance::with_client_reason;
 use super::{Classic, GroupState};
 
 impl Classic {
-    /// A member is alive; an error tells it what to do next.
-    pub(crate) fn heartbeat(&mut self, request: &Heartbeat, now_ms: i64) -> Result<(), GroupError> {
-        if self.state == GroupState::Dead {
-            return Err(GroupError::CoordinatorNotAvailable);
-        }
-        self.check_member(&request.member_id, request.group_instance_id.as_deref())?;
-        if request.generation_id != self.generation {
-            return Err(GroupError::IllegalGeneration);
-        }
-        self.refresh_session(&request.member_id, now_ms);
-        match self.state {
-            GroupState::PreparingRebalance => Err(GroupError::RebalanceInProgress),
-            GroupState::CompletingRebalance | GroupState::Stable => Ok(()),
-            _ => Err(GroupError::UnknownMemberId),
-        }
-    }
-
     /// Members go; one rebalance follows for all of them.
     pub(crate) fn leave(
         &mut self,

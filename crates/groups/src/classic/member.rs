@@ -45,6 +45,8 @@ pub(crate) struct Member {
     pub(crate) join: Option<Token>,
     /// The sync that waits for the leader's assignment.
     pub(crate) sync: Option<Token>,
+    /// The heartbeat that waits for the next rebalance.
+    pub(crate) heartbeat: Option<Token>,
     /// Has not been told its id yet, so that it cannot send heartbeats.
     pub(crate) is_new: bool,
     /// When the member is given up, Unix ms, unless it `is_waiting`.
@@ -60,6 +62,7 @@ impl Member {
             assignment: Bytes::new(),
             join: None,
             sync: None,
+            heartbeat: None,
             is_new: false,
             session_deadline_ms: i64::MAX,
         }

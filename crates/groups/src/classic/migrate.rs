@@ -52,6 +52,8 @@ impl Classic {
 
     /// The group goes on under the new protocol: whoever waits joins again, and is known there.
     pub(crate) fn dismiss(&mut self, step: &mut Step<'_>) {
+        // Members whose heartbeat waits have nothing to do for this.
+        self.answer_heartbeats(Ok(()), step);
         let ids: Vec<MemberId> = self.members.keys().cloned().collect();
         for member_id in ids {
             self.fail_waiting(&member_id, GroupError::RebalanceInProgress, step);

@@ -2,6 +2,7 @@
 //! The steps themselves are in the sibling modules, one per part of the protocol.
 
 mod describe;
+mod heartbeat;
 mod join;
 mod leave;
 mod member;
@@ -181,6 +182,7 @@ impl Classic {
         if let Some(token) = self.members.get_mut(member_id).and_then(|m| m.sync.take()) {
             step.reply(token, Reply::Sync(Err(error)));
         }
+        self.answer_heartbeat(member_id, Err(error), step);
     }
 
     fn take_join(&mut self, member_id: &str) -> Option<Token> {

@@ -64,6 +64,7 @@ impl Classic {
     }
 
     pub(super) fn prepare_rebalance(&mut self, reason: String, step: &mut Step<'_>) {
+        self.answer_heartbeats(Err(GroupError::RebalanceInProgress), step);
         if self.state == GroupState::CompletingRebalance {
             self.fail_syncs(GroupError::RebalanceInProgress, step);
         }

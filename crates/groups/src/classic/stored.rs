@@ -128,6 +128,7 @@ impl Classic {
 
     /// This broker no longer answers for the group: whoever waits looks for the one that does.
     pub(crate) fn resign(&mut self, step: &mut Step<'_>) {
+        self.answer_heartbeats(Err(GroupError::NotCoordinator), step);
         let ids: Vec<MemberId> = self.members.keys().cloned().collect();
         for member_id in ids {
             if let Some(token) = self.take_join(&member_id) {

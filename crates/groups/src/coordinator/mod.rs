@@ -5,6 +5,7 @@ mod admin;
 mod checks;
 mod consumer;
 mod expiry;
+mod heartbeat;
 mod load;
 mod offsets;
 mod share;
@@ -17,9 +18,7 @@ use std::sync::Arc;
 
 use dlog_coordination::{Action, Deadlines, LogEntry, Phase, StateMachine, Sweep};
 
-use crate::api::{
-    Effect, Heartbeat, JoinGroup, LeaveGroup, LeftMember, Reply, SyncGroup, Token, WriteId,
-};
+use crate::api::{Effect, JoinGroup, LeaveGroup, LeftMember, Reply, SyncGroup, Token, WriteId};
 use crate::config::GroupConfig;
 use crate::error::{GroupError, PersistError};
 use crate::group::Group;
@@ -207,19 +206,6 @@ impl GroupCoordinator {
         self.with_group(&group_id, now_ms, out, |group, step| {
             group.sync(request, token, step);
         });
-    }
-
-    /// Heartbeat. While the coordinator loads every member is believed.
-    pub fn heartbeat(&mut self, now_ms: i64, request: &Heartbeat) -> Result<(), GroupError> {
-        match self.check_member_request(&request.group_id) {
-            Err(GroupError::CoordinatorLoadInProgress) => return Ok(()),
-            checked => checked?,
-        }
-        let group = self.groups.get_mut(request.group_id.as_str());
-        let group = group.ok_or(GroupError::UnknownMemberId)?;
-        let outcome = group.heartbeat(request, now_ms);
-        file(&mut self.deadlines, group);
-        outcome
     }
 
     /// LeaveGroup. The effects are answers to others and writes that nothing waits for.

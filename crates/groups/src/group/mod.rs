@@ -242,6 +242,28 @@ impl Group {
         }
     }
 
+    /// How long the answer may wait, in ms, unless it is given. That of a group which the coordinator assigns is
+    /// given at once: its members learn of changes by more than one heartbeat.
+    pub(crate) fn hold_heartbeat(
+        &mut self,
+        request: &Heartbeat,
+        token: Token,
+        step: &mut Step<'_>,
+    ) -> Option<i32> {
+        if let Kind::Classic(classic) = &mut self.kind {
+            return classic.hold_heartbeat(request, token, step);
+        }
+        let outcome = self.heartbeat(request, step.now_ms);
+        step.reply(token, Reply::Heartbeat(outcome));
+        None
+    }
+
+    pub(crate) fn release_heartbeat(&mut self, member_id: &str, token: Token, step: &mut Step<'_>) {
+        if let Kind::Classic(classic) = &mut self.kind {
+            classic.release_heartbeat(member_id, token, step);
+        }
+    }
+
     pub(crate) fn leave(
         &mut self,
         leaving: Vec<LeavingMember>,

@@ -251,6 +251,23 @@ impl Shell {
             .heartbeat(self.now_ms, &heartbeat(member, generation))
     }
 
+    /// A heartbeat whose answer may wait, and for how long, in ms.
+    pub fn send_heartbeat(&mut self, member: &str, generation: i32) -> (Token, Option<i32>) {
+        let token = self.token();
+        let request = heartbeat(member, generation);
+        let patience_ms = self.step(|coordinator, now_ms, out| {
+            coordinator.hold_heartbeat(now_ms, &request, token, out)
+        });
+        (token, patience_ms)
+    }
+
+    pub fn release_heartbeat(&mut self, member: &str, token: Token) {
+        let request = heartbeat(member, -1);
+        self.step(|coordinator, now_ms, out| {
+            coordinator.release_heartbeat(now_ms, &request, token, out);
+        });
+    }
+
     pub fn leave(&mut self, members: Vec<LeavingMember>) -> Result<Vec<LeftMember>, GroupError> {
         let request = LeaveGroup {
             group_id: GROUP.to_owned(),

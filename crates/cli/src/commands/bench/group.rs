@@ -3,9 +3,10 @@
 //! Members are small: they join, heartbeat at a short interval and follow what they are told, without
 //! reading anything, so that the coordinator is what is measured. A rebalance begins when one member
 //! leaves and another joins in its place, and ends when all members know of it and every partition has
-//! exactly one owner again.
+//! exactly one owner again. The next one begins when each member has sent a heartbeat, as in a group that has been
+//! there for a while.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,6 +91,8 @@ pub(super) struct Board {
     changed: Notify,
     /// When a classic member last asked to join.
     joined: Mutex<Option<Instant>>,
+    /// Members that have sent a heartbeat since the last rebalance.
+    beating: Mutex<BTreeSet<u64>>,
 }
 
 /// What one member knows.
@@ -102,14 +105,37 @@ pub(super) struct View {
 }
 
 impl Board {
+    /// A member is to join; it knows nothing yet.
+    fn expect(&self, member: u64) {
+        self.views.lock().insert(member, View::default());
+    }
+
+    /// What a member knows now. One that was told to leave may hear of something all the same.
     pub(super) fn put(&self, member: u64, view: View) {
-        self.views.lock().insert(member, view);
+        if let Some(known) = self.views.lock().get_mut(&member) {
+            *known = view;
+        }
         self.changed.notify_one();
     }
 
     /// A classic member asks to join, now.
     pub(super) fn joins(&self) {
         *self.joined.lock() = Some(Instant::now());
+    }
+
+    /// A member sends a heartbeat.
+    pub(super) fn beats(&self, member: u64) {
+        if self.beating.lock().insert(member) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits until this many members have sent a heartbeat from now on.
+    async fn all_beat(&self, members: usize) {
+        self.beating.lock().clear();
+        while self.beating.lock().len() < members {
+            self.changed.notified().await;
+        }
     }
 
     fn remove(&self, member: u64) {
@@ -173,6 +199,7 @@ impl Group {
         self.next += 1;
         let (leave, leaving) = watch::channel(false);
         self.leaving.insert(number, leave);
+        self.board.expect(number);
         let heartbeat = Duration::from_millis(self.arguments.heartbeat_ms);
         let (place, board) = (self.place.clone(), self.board.clone());
         match self.arguments.protocol {
@@ -196,18 +223,30 @@ impl Group {
         }
     }
 
-    /// Waits until the group agrees; a member that fails fails the run.
+    /// Waits until the group agrees.
     async fn agree(&mut self, above: i32, patience: Duration) -> Result<i32> {
         let board = self.board.clone();
         let members = self.leaving.len();
         let partitions = self.place.partitions;
-        let agreeing = board.wait(members, partitions, above);
-        tokio::pin!(agreeing);
+        self.watch(patience, board.wait(members, partitions, above))
+            .await
+    }
+
+    /// Waits until every member has sent a heartbeat.
+    async fn settle(&mut self, patience: Duration) -> Result<()> {
+        let board = self.board.clone();
+        let members = self.leaving.len();
+        self.watch(patience, board.all_beat(members)).await
+    }
+
+    /// Waits for the members; one that fails fails the run.
+    async fn watch<T>(&mut self, patience: Duration, all: impl Future<Output = T>) -> Result<T> {
+        tokio::pin!(all);
         let deadline = tokio::time::sleep(patience);
         tokio::pin!(deadline);
         loop {
             tokio::select! {
-                epoch = &mut agreeing => return Ok(epoch),
+                done = &mut all => return Ok(done),
                 Some(ended) = self.members.join_next() => ended??,
                 () = &mut deadline => bail!(
                     "the members of {} do not agree within {} s", self.place.group, patience.as_secs()
@@ -302,6 +341,7 @@ async fn rebalance(
     let mut epoch = group.agree(-1, client.timeout()).await?;
     for _ in 0..group.arguments.rounds {
         let connection = connect(client, group, group.next as usize).await?;
+        group.settle(client.timeout()).await?;
         let began = Instant::now();
         group.leave();
         group.join(connection);
@@ -389,8 +429,11 @@ mod tests {
     #[test]
     fn members_agree_when_each_partition_has_one_owner_in_one_epoch() {
         let board = Board::default();
+        board.expect(0);
         board.put(0, view(3, &[0, 1]));
         assert_eq!(board.agreed(2, 3), None, "one is missing");
+        board.expect(1);
+        assert_eq!(board.agreed(2, 3), None, "one knows nothing");
         board.put(1, view(2, &[2]));
         assert_eq!(board.agreed(2, 3), None, "one is behind");
         board.put(1, view(3, &[1]));
@@ -399,5 +442,8 @@ mod tests {
         assert_eq!(board.agreed(2, 3), Some(3));
         board.remove(1);
         assert_eq!(board.agreed(1, 3), None);
+        board.put(0, view(4, &[0, 1, 2]));
+        board.put(1, view(3, &[2]));
+        assert_eq!(board.agreed(1, 3), Some(4), "who left does not count");
     }
 }

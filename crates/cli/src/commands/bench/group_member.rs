@@ -17,6 +17,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::group::{Board, View};
@@ -94,13 +95,16 @@ fn put_text(out: &mut BytesMut, text: &str) {
 }
 
 /// Sleeps, unless the member is told to leave first.
-async fn told_to_leave(leaving: &mut watch::Receiver<bool>, pause: Duration) -> bool {
-    let told = async { leaving.wait_for(|leave| *leave).await.is_ok() };
-    match tokio::time::timeout(pause, told).await {
-        Ok(true) => true,
+async fn told_to_leave(leaving: &mut watch::Receiver<bool>, until: Instant) -> bool {
+    let told = must_leave(leaving);
+    tokio::time::timeout_at(until, told).await.is_ok()
+}
+
+/// Waits until the member is told to leave.
+async fn must_leave(leaving: &mut watch::Receiver<bool>) {
+    if leaving.wait_for(|leave| *leave).await.is_err() {
         // Nobody can tell it any more: the run is over.
-        Ok(false) => std::future::pending().await,
-        Err(_) => false,
+        std::future::pending().await
     }
 }
 
@@ -141,9 +145,19 @@ impl ClassicMember {
         mut leaving: watch::Receiver<bool>,
     ) -> Result<()> {
         self.rebalance().await?;
-        while !told_to_leave(&mut leaving, heartbeat).await {
-            if !self.heartbeat().await? {
+        let mut due = Instant::now() + heartbeat;
+        while !told_to_leave(&mut leaving, due).await {
+            due = Instant::now() + heartbeat;
+            self.board.beats(self.number);
+            // The broker may keep the answer until there is something to say.
+            let is_stable = tokio::select! {
+                is_stable = self.heartbeat() => is_stable?,
+                () = tokio::time::sleep_until(due) => true,
+                () = must_leave(&mut leaving) => break,
+            };
+            if !is_stable {
                 self.rebalance().await?;
+                due = Instant::now() + heartbeat;
             }
         }
         let member = MemberIdentity::default().with_member_id(self.id.clone());
@@ -296,9 +310,10 @@ impl ConsumerMember {
             while changed {
                 changed = self.heartbeat(true).await?;
             }
-            if told_to_leave(&mut leaving, heartbeat).await {
+            if told_to_leave(&mut leaving, Instant::now() + heartbeat).await {
                 break;
             }
+            self.board.beats(self.number);
             changed = self.heartbeat(false).await?;
         }
         self.epoch = LEAVE;

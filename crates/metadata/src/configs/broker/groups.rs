@@ -11,6 +11,12 @@ const MOST: &str = "2147483647";
 /// In the order of their names.
 pub(super) static GROUPS: &[ConfigDef] = &[
     number(
+        "dlog.group.heartbeat.max.wait.ms",
+        "3000",
+        0,
+        "How long the answer to a heartbeat of a classic group may wait for the next rebalance, in ms, and at most for a third of the member's session: members whose client goes on meanwhile then hear of a rebalance when it begins. 0 answers at once, as Kafka does.",
+    ),
+    number(
         "group.consumer.assignment.interval.ms",
         "100",
         0,

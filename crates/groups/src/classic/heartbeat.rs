@@ -1,0 +1,108 @@
+//! Heartbeat: a member is alive. The answer may wait until there is something to say, so that the member hears
+//! of a rebalance when it begins and not with its next heartbeat, seconds later.
+//!
+//! Invariants: an answer waits only in a stable group; whatever ends that state, or the membership, answers. A
+//! member's session begins anew when its heartbeat arrives, not when that is answered.
+
+use crate::api::{Heartbeat, Reply, Token};
+use crate::error::GroupError;
+use crate::step::Step;
+
+use super::{Classic, GroupState};
+
+/// The protocol of Kafka Streams, whose members go without LeaveGroup.
+const STREAMS: &str = "stream";
+/// An answer waits for this part of the session at most: what is left is enough for two more heartbeats.
+const OF_SESSION: i32 = 3;
+
+impl Classic {
+    /// A member is alive; an error tells it what to do next.
+    pub(crate) fn heartbeat(&mut self, request: &Heartbeat, now_ms: i64) -> Result<(), GroupError> {
+        if self.state == GroupState::Dead {
+            return Err(GroupError::CoordinatorNotAvailable);
+        }
+        self.check_member(&request.member_id, request.group_instance_id.as_deref())?;
+        if request.generation_id != self.generation {
+            return Err(GroupError::IllegalGeneration);
+        }
+        self.refresh_session(&request.member_id, now_ms);
+        match self.state {
+            GroupState::PreparingRebalance => Err(GroupError::RebalanceInProgress),
+            GroupState::CompletingRebalance | GroupState::Stable => Ok(()),
+            _ => Err(GroupError::UnknownMemberId),
+        }
+    }
+
+    /// The same; how long the answer may wait, in ms, unless it is given.
+    pub(crate) fn hold_heartbeat(
+        &mut self,
+        request: &Heartbeat,
+        token: Token,
+        step: &mut Step<'_>,
+    ) -> Option<i32> {
+        let outcome = self.heartbeat(request, step.now_ms);
+        let patience_ms = self.patience_ms(&request.member_id, step);
+        match (outcome, patience_ms) {
+            (Ok(()), Some(_)) => {
+                // The member has sent another: this one only must not stay open.
+                self.answer_heartbeat(&request.member_id, Ok(()), step);
+                if let Some(member) = self.members.get_mut(request.member_id.as_str()) {
+                    member.heartbeat = Some(token);
+                }
+                patience_ms
+            }
+            _ => {
+                step.reply(token, Reply::Heartbeat(outcome));
+                None
+            }
+        }
+    }
+
+    /// A member that stays known when its process ends (a static one, one of Kafka Streams) sends nothing then
+    /// that would end the waiting, and would wait for its answer while it closes.
+    fn patience_ms(&self, member_id: &str, step: &Step<'_>) -> Option<i32> {
+        let member = self.members.get(member_id)?;
+        let says_goodbye =
+            member.instance_id.is_none() && self.protocol.as_deref() != Some(STREAMS);
+        let most_ms = step.config.heartbeat_max_wait_ms;
+        let patience_ms = most_ms.min(member.now.session_timeout_ms / OF_SESSION);
+        (self.state == GroupState::Stable && says_goodbye && patience_ms > 0).then_some(patience_ms)
+    }
+
+    /// The heartbeat `token` waited long enough, if it still waits.
+    pub(crate) fn release_heartbeat(&mut self, member_id: &str, token: Token, step: &mut Step<'_>) {
+        let member = self.members.get(member_id);
+        if member.is_some_and(|member| member.heartbeat == Some(token)) {
+            self.answer_heartbeat(member_id, Ok(()), step);
+        }
+    }
+
+    /// Answers the member's heartbeat that waits.
+    pub(super) fn answer_heartbeat(
+        &mut self,
+        member_id: &str,
+        answer: Result<(), GroupError>,
+        step: &mut Step<'_>,
+    ) {
+        let member = self.members.get_mut(member_id);
+        if let Some(token) = member.and_then(|member| member.heartbeat.take()) {
+            step.reply(token, Reply::Heartbeat(answer));
+        }
+    }
+
+    /// Answers all heartbeats that wait.
+    pub(super) fn answer_heartbeats(
+        &mut self,
+        answer: Result<(), GroupError>,
+        step: &mut Step<'_>,
+    ) {
+        let tokens = self
+            .members
+            .values_mut()
+            .filter_map(|member| member.heartbeat.take());
+        let tokens: Vec<Token> = tokens.collect();
+        for token in tokens {
+            step.reply(token, Reply::Heartbeat(answer));
+        }
+    }
+}
