@@ -11,16 +11,15 @@ mod common;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
 
 use dlog_storage::disk::{Disk, SimDisk, SimFault};
 use dlog_storage::record::{Batch, BatchBuilder, Compression};
 use dlog_storage::{
-    AppendMode, CleanupPolicy, CompactionMeter, CompactionOptions, EndMarker, FlushPolicy, Format,
-    Log, LogConfig, NewRecord, ReadLimit, StorageError,
+    AppendMode, CleanupPolicy, CompactionOptions, EndMarker, FlushPolicy, Format, Log, LogConfig,
+    NewRecord, ReadLimit, StorageError,
 };
 
-use common::env;
+use common::{Speed, env};
 
 const DIR: &str = "/data/t-0";
 const LEADER: AppendMode = AppendMode::Leader {
@@ -274,23 +273,6 @@ fn read_committed(log: &Log, what: &str) -> Vec<Read> {
     }
 }
 
-/// Gives way to others: files that were replaced are cut down, which are changes to the disk, too.
-struct Courteous;
-
-impl CompactionMeter for Courteous {
-    fn spent(&self, _bytes: u64) -> Duration {
-        Duration::ZERO
-    }
-
-    fn reads_ahead(&self) -> bool {
-        false
-    }
-
-    fn is_stopped(&self) -> bool {
-        false
-    }
-}
-
 fn compact(
     log: &Log,
     model: &mut Model,
@@ -303,7 +285,8 @@ fn compact(
     };
     let changes = |model: &Model| model.watched.as_ref().map_or(0, SimDisk::changes);
     let begin = changes(model);
-    let result = log.compact(now_ms, &options, &Courteous);
+    // Giving way, so that files that were replaced are cut down, which are changes to the disk, too.
+    let result = log.compact(now_ms, &options, &Speed { is_fast: false });
     let end = changes(model) + 2;
     model.windows.push(begin..end);
     result.map(|_| ())

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -15,6 +17,8 @@ use dlog_storage::{
     AppendMode, CleanupPolicy, CompactionEnd, CompactionMeter, CompactionOptions, FlushPolicy,
     Flusher, Log, LogConfig, LogEnv, ReadLimit, StorageError, Unhurried,
 };
+
+use common::Speed;
 
 const LEADER: AppendMode = AppendMode::Leader {
     leader_epoch: 0,
@@ -104,25 +108,6 @@ fn read_all(log: &Log, written: i64) {
             found || end > number + KEYS,
             "{number} of {written} is lost"
         );
-    }
-}
-
-/// To the end, without a wait; gives way to others or not.
-struct Speed {
-    is_fast: bool,
-}
-
-impl CompactionMeter for Speed {
-    fn spent(&self, _bytes: u64) -> Duration {
-        Duration::ZERO
-    }
-
-    fn reads_ahead(&self) -> bool {
-        self.is_fast
-    }
-
-    fn is_stopped(&self) -> bool {
-        false
     }
 }
 

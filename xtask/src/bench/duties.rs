@@ -24,15 +24,39 @@ pub(super) const SETTINGS: [(&str, &str); 1] = [("log.cleaner.backoff.ms", "100"
 const PRODUCERS: u64 = 100_000;
 /// Members of each of the groups whose memory is measured, and how many groups.
 const MEMBERS: (u32, u32) = (100, 100);
-/// The protocols of groups, and how often members heartbeat where rebalances are measured, in ms: they learn
-/// of one by their next heartbeat, and more of that would hide what the coordinator takes. Under the consumer
-/// protocol the interval between assignments weighs more.
-const PROTOCOLS: [(&str, &str); 2] = [("classic", "10"), ("consumer", "50")];
+/// The groups whose rebalances are measured.
+const GROUPS: [Members; 3] = [
+    // Members of Kafka learn of a rebalance by their next heartbeat: this hides least of what its coordinator takes.
+    Members {
+        protocol: "classic",
+        heartbeat_ms: "10",
+        rebalances: "10",
+    },
+    // What clients do by default.
+    Members {
+        protocol: "classic",
+        heartbeat_ms: "3000",
+        rebalances: "3",
+    },
+    // The interval between assignments weighs more.
+    Members {
+        protocol: "consumer",
+        heartbeat_ms: "50",
+        rebalances: "10",
+    },
+];
 /// Records a second of transactions that both brokers carry with ease.
 const PACED: &str = "5000";
 
 /// The figures of one broker, by name, in the order of their taking.
 pub(super) type Figures = Vec<(String, f64)>;
+
+/// How the members of a group behave, and how often it rebalances.
+struct Members {
+    protocol: &'static str,
+    heartbeat_ms: &'static str,
+    rebalances: &'static str,
+}
 
 /// What is measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +75,14 @@ pub enum Duty {
     Offsets,
 }
 
+/// What is measured in rounds, by [`run`].
+const IN_ROUNDS: [Duty; 4] = [
+    Duty::Transactions,
+    Duty::Rebalances,
+    Duty::Compaction,
+    Duty::Memory,
+];
+
 /// Whether something is measured, given what was asked for: nothing is all.
 pub(super) fn wants(only: &[Duty], duty: Duty) -> bool {
     only.is_empty() || only.contains(&duty)
@@ -64,6 +96,9 @@ pub(super) fn run(
     options: &BenchOptions,
 ) -> Result<Vec<Whole>> {
     let (rounds, only) = (options.rounds, &options.only);
+    if !IN_ROUNDS.iter().any(|duty| wants(only, *duty)) {
+        return Ok(Vec::new());
+    }
     let mut all: [Vec<Figures>; 2] = Default::default();
     for round in 0..rounds {
         for turn in 0..2 {
@@ -206,7 +241,12 @@ impl Duties<'_> {
     /// One of 100 members leaves and another joins, in both protocols.
     fn rebalances(&mut self) -> Result<()> {
         let topic = &self.group_topic.clone();
-        for (protocol, heartbeat_ms) in PROTOCOLS {
+        for members in GROUPS {
+            let Members {
+                protocol,
+                heartbeat_ms,
+                rebalances,
+            } = members;
             let output = self.json(&[
                 "bench",
                 "group",
@@ -219,16 +259,17 @@ impl Duties<'_> {
                 "--heartbeat-ms",
                 heartbeat_ms,
                 "--rounds",
-                "10",
+                rebalances,
             ])?;
+            let group = format!("{protocol}, heartbeats of {heartbeat_ms} ms");
             self.add(
-                format!("rebalance of 100 members, {protocol}, median ms"),
+                format!("rebalance of 100 members, {group}, median ms"),
                 number(&output["rebalance_us"]["p50"])? / 1e3,
             );
             let own = &output["after_last_join_us"]["p50"];
             if !own.is_null() {
                 self.add(
-                    format!("of that behind the last member's join, {protocol}, median ms"),
+                    format!("of that behind the last join, {group}, median ms"),
                     number(own)? / 1e3,
                 );
             }

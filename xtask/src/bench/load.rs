@@ -26,7 +26,7 @@ pub struct Sample {
     pub p99_9_us: Option<f64>,
 }
 
-/// The part of a fixed rate that has to be reached.
+/// The part of a fixed rate that counts as all of it.
 const KEPT_UP: f64 = 0.95;
 
 impl Sample {
@@ -89,7 +89,7 @@ pub enum Pace {
 /// Sends ready-made batches over four connections, at most five under way on each.
 ///
 /// # Errors
-/// When the command fails, or the broker does not keep up with the rate.
+/// When the command fails, or the broker does not keep up with [`Pace::Kept`].
 pub fn produce(
     brokers: &Brokers,
     broker: &Broker,

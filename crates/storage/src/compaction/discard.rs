@@ -5,9 +5,9 @@
 //! syncs of all other logs wait as well. So a run that gives way to others cuts files down a little at a
 //! time; at full speed a thread frees them while the next group is written.
 //!
-//! Invariants: only what has no name and nobody else in this process holds is cut. By then the new segment counts on the disk (see
-//! [`super::swap`]), so whatever a crash leaves of the old ones goes unread. At most one group waits to be
-//! freed.
+//! Invariants: only what has no name and nobody else in this process holds is cut. By then the new segment
+//! counts on the disk (see [`super::swap`]), so whatever a crash leaves of the old ones goes unread. At most one
+//! group waits to be freed.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -30,7 +30,7 @@ impl Discard {
     /// Frees segments that are no input any more; those that are still in the log stay.
     ///
     /// # Errors
-    /// When the run is to end. They are freed all the same, at once.
+    /// When the run is to end. They are freed all the same, by the thread.
     pub(crate) fn free(&mut self, mut old: Vec<Arc<Segment>>, go_on: GoOn<'_>) -> Result<()> {
         self.wait();
         let cut = old
