@@ -1,15 +1,16 @@
 //! Heartbeats of classic groups whose answer waits for a rebalance, as clients see them on the wire. They wait for
-//! ten minutes here: what is answered was answered by something else.
+//! five minutes here: what is answered was answered by something else.
 #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
 
 mod common;
 
 use common::{Client, Server, start_with};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     ApiVersionsRequest, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
-    JoinGroupResponse, MetadataRequest, SyncGroupRequest,
+    JoinGroupResponse, LeaveGroupRequest, MetadataRequest, SyncGroupRequest,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -21,10 +22,14 @@ fn text(text: &str) -> StrBytes {
 }
 
 async fn server() -> Server {
+    server_with("600000").await
+}
+
+async fn server_with(most_ms: &str) -> Server {
     start_with(|config| {
         for (name, value) in [
             ("group.initial.rebalance.delay.ms", "0"),
-            ("dlog.group.heartbeat.max.wait.ms", "600000"),
+            ("dlog.group.heartbeat.max.wait.ms", most_ms),
         ] {
             config.defaults.insert(name.to_owned(), value.to_owned());
         }
@@ -99,7 +104,13 @@ async fn answer(client: &mut Client, sent: i32) -> i16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebalance_is_told_when_it_begins() {
     let server = server().await;
-    for software in [JAVA, "librdkafka", "confluent-kafka-python"] {
+    for software in [
+        JAVA,
+        "librdkafka",
+        "confluent-kafka-python",
+        "rust-rdkafka",
+        "dlog",
+    ] {
         let (mut first, joined) = member(&server, software).await;
         let sent = wait(&mut first, software, &joined).await;
         let mut second = server.client().await;
@@ -118,6 +129,45 @@ async fn what_the_client_sends_next_does_not_wait() {
     client.receive::<MetadataRequest>(12, other).await;
     // Also a heartbeat, which waits in turn.
     wait(&mut client, JAVA, &joined).await;
+}
+
+/// The answer is about the moment of the heartbeat, not about what the member itself asked for later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_leaves_was_well_before() {
+    let server = server().await;
+    let (mut client, joined) = member(&server, JAVA).await;
+    let beat = client.send(4, &heartbeat(JAVA, &joined)).await;
+    let leaving = MemberIdentity::default().with_member_id(joined.member_id.clone());
+    let leave = LeaveGroupRequest::default()
+        .with_group_id(GroupId(text(JAVA)))
+        .with_members(vec![leaving]);
+    let left = client.send(4, &leave).await;
+    assert_eq!(answer(&mut client, beat).await, 0);
+    let left = client.receive::<LeaveGroupRequest>(4, left).await;
+    assert_eq!((left.error_code, left.members[0].error_code), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_ends() {
+    let server = server_with("50").await;
+    let (mut client, joined) = member(&server, JAVA).await;
+    let answer = client.call(4, &heartbeat(JAVA, &joined)).await;
+    assert_eq!(answer.error_code, 0);
+}
+
+/// As a Java client whose `request.timeout.ms` is over before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_cannot_wait_has_to_do_so_once() {
+    let server = server().await;
+    let (mut client, joined) = member(&server, JAVA).await;
+    wait(&mut client, JAVA, &joined).await;
+    drop(client);
+    server.until_connections_are(0).await;
+    let mut again = self::client(&server, JAVA).await;
+    for _ in 0..2 {
+        let answer = again.call(4, &heartbeat(JAVA, &joined)).await;
+        assert_eq!(answer.error_code, 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,7 +39,8 @@
 //! ```
 //!
 //! A member that joins, leaves or falls silent starts the next one: heartbeats then answer
-//! REBALANCE_IN_PROGRESS, and everyone has until the rebalance timeout to join again.
+//! REBALANCE_IN_PROGRESS, and everyone has until the rebalance timeout to join again. The answer to a heartbeat
+//! may have waited for that ([`GroupCoordinator::hold_heartbeat`]).
 //! `tests/two_members.rs` plays this through.
 //!
 //! # Invariants

@@ -7,8 +7,8 @@ use common::consumer::{Topics, join_beat};
 use common::*;
 use dlog_groups::{GroupConfig, GroupError, JoinGroup, Reply, Token};
 
-/// What is asked with `session_timeout_ms` of [`join`]: a third of it is the limit here.
-const PATIENCE_MS: i32 = 3_333;
+/// The limit here: a sixth of the session that [`join`] asks for.
+const PATIENCE_MS: i32 = 1_666;
 
 fn config() -> GroupConfig {
     GroupConfig {
@@ -103,9 +103,9 @@ fn a_session_runs_from_the_arrival() {
     let mut shell = Shell::new(config());
     let a = shell.one_member();
     let of_a = held(&mut shell, &a, 1);
-    shell.pass(3_333);
+    shell.pass(1_666);
     shell.release_heartbeat(&a, of_a);
-    shell.pass(6_666);
+    shell.pass(8_333);
     assert_eq!(shell.beat(&a, 1), Ok(()));
     let of_a = held(&mut shell, &a, 1);
     shell.pass(10_000);
@@ -117,7 +117,7 @@ fn a_session_runs_from_the_arrival() {
 
 #[test]
 fn the_wait_is_bounded_by_the_setting_and_the_session() {
-    for (most_ms, patience_ms) in [(0, None), (2_500, Some(2_500)), (5_000, Some(PATIENCE_MS))] {
+    for (most_ms, patience_ms) in [(0, None), (1_000, Some(1_000)), (5_000, Some(PATIENCE_MS))] {
         let mut shell = Shell::new(GroupConfig {
             heartbeat_max_wait_ms: most_ms,
             ..config()
@@ -144,6 +144,17 @@ fn members_that_say_no_goodbye_are_answered_at_once() {
     let a = joined.member_id.clone();
     shell.sync(sync(&joined, &[(&a, "all")])).unwrap();
     assert_eq!(answered(&mut shell, &a, 1), Ok(()));
+}
+
+#[test]
+fn who_gave_up_while_it_waited_is_not_tried_again() {
+    let mut shell = Shell::new(config());
+    let (a, b) = shell.two_members();
+    let of_a = held(&mut shell, &a, 2);
+    shell.end_heartbeat(&a, of_a, false);
+    assert_eq!(answer(&mut shell, of_a), Some(Ok(())));
+    assert_eq!(answered(&mut shell, &a, 2), Ok(()));
+    held(&mut shell, &b, 2);
 }
 
 #[test]

@@ -291,6 +291,12 @@ impl Run {
             }
             self.end_all_writes();
         }
+        for client in 0..self.clients.len() {
+            if self.random.chance(30) {
+                self.hold_heartbeat(client);
+            }
+        }
+        self.hear();
     }
 
     /// Any open write ends, not only the oldest.

@@ -7,9 +7,11 @@ use std::time::Duration;
 use dlog_groups::{GroupError, Heartbeat, Reply, Token};
 use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::Context;
 use crate::groups::Shard;
+use crate::net::Next;
 use crate::net::reply::{self, Outcome};
 use crate::protocol::{ProtocolError, RawRequest};
 use crate::state::BrokerState;
@@ -49,17 +51,20 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
     let Some((token, patience)) = held else {
         return Ok(Outcome::Ready(raw.reply(&response(taken(answer.await)))?));
     };
+    let until = Instant::now() + patience;
     let held = Held {
         state: ctx.state.clone(),
         shard,
         beat,
         token,
-        answer,
     };
-    let next_request = ctx.connection.next_request();
+    let waiting = held.clone();
+    // Before the client's own LeaveGroup or JoinGroup is heard: all was well when it sent the heartbeat.
+    ctx.connection
+        .before_next(move |next| waiting.release(next));
     let raw = raw.without_body();
     Ok(Outcome::Pending(Box::pin(async move {
-        let response = response(held.answer(patience, next_request).await);
+        let response = response(held.answer(answer, until).await);
         raw.reply(&response).unwrap_or_else(|error| {
             tracing::error!(%error, "the answer to a heartbeat was lost");
             reply::Reply::default()
@@ -68,39 +73,45 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
 }
 
 /// A heartbeat whose answer waits.
+#[derive(Clone)]
 struct Held {
     state: Arc<BrokerState>,
     shard: Arc<Shard>,
     beat: Heartbeat,
     token: Token,
-    answer: oneshot::Receiver<Reply>,
 }
 
 impl Held {
-    /// The answer: that of a rebalance, or that all is well when the client wants to go on, or time is over.
+    /// That of a rebalance, or that all is well when the client wants to go on, or time is over.
     async fn answer(
-        mut self,
-        patience: Duration,
-        next_request: oneshot::Receiver<()>,
+        self,
+        mut answer: oneshot::Receiver<Reply>,
+        until: Instant,
     ) -> Result<(), GroupError> {
-        tokio::select! {
-            biased;
-            answer = &mut self.answer => return taken(answer),
-            _ = next_request => {}
-            () = tokio::time::sleep(patience) => {}
+        match timeout_at(until, &mut answer).await {
+            Ok(answer) => taken(answer),
+            Err(_) => {
+                self.release(Next::Request);
+                taken(answer.await)
+            }
         }
+    }
+
+    /// Answers, unless that was done. A client that gives up its connection meanwhile has no patience (for the Java
+    /// client, a `request.timeout.ms` that is shorter than ours): it is not tried again.
+    fn release(&self, next: Next) {
+        let is_patient = next == Next::Request;
         self.shard.step(&self.state, |groups, now_ms, effects| {
-            groups.release_heartbeat(now_ms, &self.beat, self.token, effects);
+            groups.release_heartbeat(now_ms, &self.beat, self.token, is_patient, effects);
         });
-        taken(self.answer.await)
     }
 }
 
-fn taken(answer: Result<Reply, oneshot::error::RecvError>) -> Result<(), GroupError> {
-    match answer {
-        Ok(Reply::Heartbeat(answer)) => answer,
-        Ok(_) => Err(GroupError::UnknownServerError),
-        Err(_) => Err(GroupError::CoordinatorNotAvailable),
+/// What the coordinator said; it says nothing when the server stops.
+fn taken<E>(answer: Result<Reply, E>) -> Result<(), GroupError> {
+    match answer.map_err(|_| GroupError::CoordinatorNotAvailable)? {
+        Reply::Heartbeat(answer) => answer,
+        _ => Err(GroupError::UnknownServerError),
     }
 }
 

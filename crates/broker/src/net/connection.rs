@@ -1,8 +1,8 @@
 //! The loop of one connection: read a frame, handle it, hand the reply to the writing half.
 //!
 //! Requests are executed one after the other in the order in which they arrive. A reply may still wait
-//! (for the flush that covers a produce, or the rebalance that a heartbeat is to tell) while the next request
-//! is executed, so that the produce requests that a client has in flight share a flush; replies leave in order all the same. The queue
+//! (for the flush that covers a produce, or for a rebalance) while the next request is executed, so that the
+//! produce requests that a client has in flight share a flush; replies leave in order all the same. The queue
 //! between the halves is bounded: a client that does not read its replies is not read from either.
 
 use std::net::Shutdown;
@@ -16,11 +16,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ConnectionInfo;
 use super::backlog::Backlog;
 use super::frame::{FrameBuffer, FrameError};
 use super::reply::Outcome;
 use super::writer;
+use super::{ConnectionInfo, Next};
 use crate::api::{self, Context};
 use crate::metrics::RequestTimer;
 use crate::protocol::{self, ProtocolError, RawRequest};
@@ -112,10 +112,13 @@ pub async fn serve(
     tokio::pin!(writing);
     let ended = tokio::select! {
         ended = reading.run(replies, &stop) => ended,
-        result = &mut writing => return result.err().map_or(Ended::ByPeer, Ended::Write),
+        result = &mut writing => {
+            info.comes(Next::End);
+            return result.err().map_or(Ended::ByPeer, Ended::Write);
+        }
     };
     // The reading half dropped its end of the queue: what was executed is still answered, now.
-    info.request_is_here();
+    info.comes(Next::End);
     match writing.await {
         Ok(()) => {
             if matches!(ended, Ended::Shutdown) {
@@ -151,7 +154,7 @@ impl Reading<'_> {
                 Ok(frame) => frame,
                 Err(ended) => return ended,
             };
-            self.info.request_is_here();
+            self.info.comes(Next::Request);
             match self.handle(frame, &replies, stop).await {
                 Ok(()) => {}
                 Err(ended) => return ended,

@@ -240,7 +240,7 @@ fn admit(
         endpoint: listener.endpoint.clone(),
         software: std::sync::OnceLock::new(),
         muted_ms: AtomicU64::new(0),
-        next: Mutex::default(),
+        next: super::NextHook::default(),
     });
     let (state, stop) = (state.clone(), stop.child_token());
     tasks.spawn(async move {

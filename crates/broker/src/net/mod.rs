@@ -10,6 +10,7 @@ pub mod listener;
 pub mod reply;
 pub mod writer;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,7 +18,6 @@ use std::time::Duration;
 
 use dlog_metadata::Endpoint;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
 /// What is known about a connection.
 #[derive(Debug)]
@@ -32,8 +32,29 @@ pub struct ConnectionInfo {
     pub software: OnceLock<(String, String)>,
     /// For how long the connection is not to be read from, in ms: see [`ConnectionInfo::mute`].
     pub muted_ms: AtomicU64,
-    /// Hears of the client's next request: see [`ConnectionInfo::next_request`].
-    pub next: Mutex<Option<oneshot::Sender<()>>>,
+    /// What is done before the client's next request: see [`ConnectionInfo::before_next`].
+    pub next: NextHook,
+}
+
+/// What is to be done once the connection brings something.
+#[derive(Default)]
+pub struct NextHook(Mutex<Option<Hook>>);
+
+type Hook = Box<dyn FnOnce(Next) + Send>;
+
+impl fmt::Debug for NextHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NextHook")
+    }
+}
+
+/// What a connection brings next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A request, which is executed then.
+    Request,
+    /// Nothing any more.
+    End,
 }
 
 impl ConnectionInfo {
@@ -52,19 +73,17 @@ impl ConnectionInfo {
         software.is_some_and(|(name, _)| names.iter().any(|known| name.starts_with(known)))
     }
 
-    /// Resolves when the client's next request is here, or none will come any more. For the request that is being
-    /// executed, whose answer waits: those behind it must not wait longer than they have to.
-    pub fn next_request(&self) -> oneshot::Receiver<()> {
-        let (next, receiver) = oneshot::channel();
-        *self.next.lock() = Some(next);
-        receiver
+    /// Has this done before the client's next request is executed, or when none will come any more. For the request
+    /// that is being executed, whose answer waits: what comes behind it must not wait as well.
+    pub fn before_next(&self, hook: impl FnOnce(Next) + Send + 'static) {
+        *self.next.0.lock() = Some(Box::new(hook));
     }
 
-    /// Tells [`Self::next_request`].
-    fn request_is_here(&self) {
-        if let Some(next) = self.next.lock().take() {
-            // Its answer may have gone already.
-            let _ = next.send(());
+    /// Does what is to be done before the next request.
+    fn comes(&self, next: Next) {
+        let hook = self.next.0.lock().take();
+        if let Some(hook) = hook {
+            hook(next);
         }
     }
 

@@ -126,6 +126,7 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
         .find(|topic| topic.synonym == Some(def.name));
     // Streams groups are not served: their settings only bound what a group may be set to.
     let is_of_groups = def.name.starts_with("group.") && !def.name.starts_with("group.streams.")
+        || def.name.starts_with("dlog.group.")
         || ["offsets.retention.minutes", "offsets.topic.num.partitions"].contains(&def.name);
     let is_of_transactions =
         def.name.starts_with("transaction") || def.name.starts_with("add.partitions.to.txn.");
@@ -137,6 +138,7 @@ fn by_name(def: &'static ConfigDef) -> Option<Setting> {
         None if is_of_transactions => TRANSACTIONS,
         None if def.name.starts_with("dlog.disk.") => DISK,
         None if def.name.starts_with("log.cleaner.") => UPKEEP,
+        None if def.name.starts_with("dlog.cleaner.") => UPKEEP,
         None => return None,
     };
     let kind = match def.kind {

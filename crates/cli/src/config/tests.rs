@@ -46,6 +46,18 @@ fn every_setting_has_its_own_name_everywhere() {
 }
 
 #[test]
+fn settings_that_only_this_server_has_can_be_given() {
+    let own = dlog_metadata::configs::broker::BROKER_CONFIGS
+        .iter()
+        .filter(|def| def.name.starts_with("dlog."));
+    let missing: Vec<_> = own
+        .filter(|def| !SETTINGS.iter().any(|setting| setting.name == def.name))
+        .map(|def| def.name)
+        .collect();
+    assert_eq!(missing, Vec::<&str>::new());
+}
+
+#[test]
 fn tables_and_dotted_keys_are_the_same() {
     let text = "kafka = [\"127.0.0.1:0\", \"INSIDE://127.0.0.1:9095\"]\n\
                 num.partitions = 6\n\

@@ -12,8 +12,9 @@ use super::{Classic, GroupState};
 
 /// The protocol of Kafka Streams, whose members go without LeaveGroup.
 const STREAMS: &str = "stream";
-/// An answer waits for this part of the session at most: what is left is enough for two more heartbeats.
-const OF_SESSION: i32 = 3;
+/// An answer waits for this part of the session at most. Clients may count their interval from it (librdkafka): a
+/// heartbeat then comes after the wait and an interval, which is usually a third of the session.
+const OF_SESSION: i32 = 6;
 
 impl Classic {
     /// A member is alive; an error tells it what to do next.
@@ -59,20 +60,31 @@ impl Classic {
     }
 
     /// A member that stays known when its process ends (a static one, one of Kafka Streams) sends nothing then
-    /// that would end the waiting, and would wait for its answer while it closes.
+    /// that would end the waiting, and would wait for its answer while it closes. So does one that is told to stay by
+    /// the option of a close, which cannot be known.
     fn patience_ms(&self, member_id: &str, step: &Step<'_>) -> Option<i32> {
         let member = self.members.get(member_id)?;
         let says_goodbye =
             member.instance_id.is_none() && self.protocol.as_deref() != Some(STREAMS);
+        let may_wait = self.state == GroupState::Stable && says_goodbye && member.is_patient;
         let most_ms = step.config.heartbeat_max_wait_ms;
         let patience_ms = most_ms.min(member.now.session_timeout_ms / OF_SESSION);
-        (self.state == GroupState::Stable && says_goodbye && patience_ms > 0).then_some(patience_ms)
+        (may_wait && patience_ms > 0).then_some(patience_ms)
     }
 
-    /// The heartbeat `token` waited long enough, if it still waits.
-    pub(crate) fn release_heartbeat(&mut self, member_id: &str, token: Token, step: &mut Step<'_>) {
-        let member = self.members.get(member_id);
-        if member.is_some_and(|member| member.heartbeat == Some(token)) {
+    /// The heartbeat `token` waited long enough, if it still waits. A member that `is_patient` may wait again.
+    pub(crate) fn release_heartbeat(
+        &mut self,
+        member_id: &str,
+        token: Token,
+        is_patient: bool,
+        step: &mut Step<'_>,
+    ) {
+        let Some(member) = self.members.get_mut(member_id) else {
+            return;
+        };
+        if member.heartbeat == Some(token) {
+            member.is_patient = is_patient;
             self.answer_heartbeat(member_id, Ok(()), step);
         }
     }

@@ -47,6 +47,8 @@ pub(crate) struct Member {
     pub(crate) sync: Option<Token>,
     /// The heartbeat that waits for the next rebalance.
     pub(crate) heartbeat: Option<Token>,
+    /// Did not give up its connection while its heartbeat waited.
+    pub(crate) is_patient: bool,
     /// Has not been told its id yet, so that it cannot send heartbeats.
     pub(crate) is_new: bool,
     /// When the member is given up, Unix ms, unless it `is_waiting`.
@@ -63,6 +65,7 @@ impl Member {
             join: None,
             sync: None,
             heartbeat: None,
+            is_patient: true,
             is_new: false,
             session_deadline_ms: i64::MAX,
         }

@@ -52,7 +52,7 @@ impl Classic {
 
     /// The group goes on under the new protocol: whoever waits joins again, and is known there.
     pub(crate) fn dismiss(&mut self, step: &mut Step<'_>) {
-        // Members whose heartbeat waits have nothing to do for this.
+        // What changes for them is not known yet: their next heartbeat tells them.
         self.answer_heartbeats(Ok(()), step);
         let ids: Vec<MemberId> = self.members.keys().cloned().collect();
         for member_id in ids {

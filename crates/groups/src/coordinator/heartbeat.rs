@@ -42,16 +42,18 @@ impl GroupCoordinator {
         None
     }
 
-    /// Answers a heartbeat of [`hold_heartbeat`](Self::hold_heartbeat), unless that has been done.
+    /// Answers a heartbeat of [`hold_heartbeat`](Self::hold_heartbeat), unless that has been done. Those of a member
+    /// that was not `patient` do not wait any more.
     pub fn release_heartbeat(
         &mut self,
         now_ms: i64,
         request: &Heartbeat,
         token: Token,
+        is_patient: bool,
         out: &mut Vec<Effect>,
     ) {
         self.with_group(&request.group_id, now_ms, out, |group, step| {
-            group.release_heartbeat(&request.member_id, token, step);
+            group.release_heartbeat(&request.member_id, token, is_patient, step);
         });
     }
 }

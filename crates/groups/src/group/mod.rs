@@ -258,9 +258,15 @@ impl Group {
         None
     }
 
-    pub(crate) fn release_heartbeat(&mut self, member_id: &str, token: Token, step: &mut Step<'_>) {
+    pub(crate) fn release_heartbeat(
+        &mut self,
+        member_id: &str,
+        token: Token,
+        is_patient: bool,
+        step: &mut Step<'_>,
+    ) {
         if let Kind::Classic(classic) = &mut self.kind {
-            classic.release_heartbeat(member_id, token, step);
+            classic.release_heartbeat(member_id, token, is_patient, step);
         }
     }
 

@@ -261,10 +261,15 @@ impl Shell {
         (token, patience_ms)
     }
 
+    /// A heartbeat waited long enough.
     pub fn release_heartbeat(&mut self, member: &str, token: Token) {
+        self.end_heartbeat(member, token, true);
+    }
+
+    pub fn end_heartbeat(&mut self, member: &str, token: Token, is_patient: bool) {
         let request = heartbeat(member, -1);
         self.step(|coordinator, now_ms, out| {
-            coordinator.release_heartbeat(now_ms, &request, token, out);
+            coordinator.release_heartbeat(now_ms, &request, token, is_patient, out);
         });
     }
 

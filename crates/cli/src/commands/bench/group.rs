@@ -4,7 +4,7 @@
 //! reading anything, so that the coordinator is what is measured. A rebalance begins when one member
 //! leaves and another joins in its place, and ends when all members know of it and every partition has
 //! exactly one owner again. The next one begins when each member has sent a heartbeat, as in a group that has been
-//! there for a while.
+//! there for a while, and a part of the interval between heartbeats later, another one each time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -193,6 +193,11 @@ impl Group {
         }
     }
 
+    /// Between two heartbeats of a member.
+    fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.arguments.heartbeat_ms)
+    }
+
     /// Another member joins over this connection.
     fn join(&mut self, connection: Arc<Connection>) {
         let number = self.next;
@@ -200,7 +205,7 @@ impl Group {
         let (leave, leaving) = watch::channel(false);
         self.leaving.insert(number, leave);
         self.board.expect(number);
-        let heartbeat = Duration::from_millis(self.arguments.heartbeat_ms);
+        let heartbeat = self.heartbeat();
         let (place, board) = (self.place.clone(), self.board.clone());
         match self.arguments.protocol {
             Protocol::Classic => {
@@ -228,19 +233,25 @@ impl Group {
         let board = self.board.clone();
         let members = self.leaving.len();
         let partitions = self.place.partitions;
-        self.watch(patience, board.wait(members, partitions, above))
-            .await
+        let all = board.wait(members, partitions, above);
+        self.watch("agree", patience, all).await
     }
 
     /// Waits until every member has sent a heartbeat.
     async fn settle(&mut self, patience: Duration) -> Result<()> {
         let board = self.board.clone();
         let members = self.leaving.len();
-        self.watch(patience, board.all_beat(members)).await
+        let all = board.all_beat(members);
+        self.watch("send heartbeats", patience, all).await
     }
 
-    /// Waits for the members; one that fails fails the run.
-    async fn watch<T>(&mut self, patience: Duration, all: impl Future<Output = T>) -> Result<T> {
+    /// Waits for what all members do; one that fails fails the run.
+    async fn watch<T>(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        all: impl Future<Output = T>,
+    ) -> Result<T> {
         tokio::pin!(all);
         let deadline = tokio::time::sleep(patience);
         tokio::pin!(deadline);
@@ -249,7 +260,7 @@ impl Group {
                 done = &mut all => return Ok(done),
                 Some(ended) = self.members.join_next() => ended??,
                 () = &mut deadline => bail!(
-                    "the members of {} do not agree within {} s", self.place.group, patience.as_secs()
+                    "the members of {} do not {what} within {} s", self.place.group, patience.as_secs()
                 ),
             }
         }
@@ -339,9 +350,10 @@ async fn rebalance(
     done: &AtomicU64,
 ) -> Result<()> {
     let mut epoch = group.agree(-1, client.timeout()).await?;
-    for _ in 0..group.arguments.rounds {
+    for round in 0..group.arguments.rounds {
         let connection = connect(client, group, group.next as usize).await?;
         group.settle(client.timeout()).await?;
+        tokio::time::sleep(group.heartbeat().mul_f64(phase(round))).await;
         let began = Instant::now();
         group.leave();
         group.join(connection);
@@ -354,6 +366,11 @@ async fn rebalance(
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
+}
+
+/// A part of an interval for each round, spread evenly by the golden ratio.
+fn phase(round: u32) -> f64 {
+    (f64::from(round) * 0.618_033_988_75).fract()
 }
 
 /// The connections that members share.

@@ -104,7 +104,7 @@ async fn told_to_leave(leaving: &mut watch::Receiver<bool>, until: Instant) -> b
 async fn must_leave(leaving: &mut watch::Receiver<bool>) {
     if leaving.wait_for(|leave| *leave).await.is_err() {
         // Nobody can tell it any more: the run is over.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -151,9 +151,10 @@ impl ClassicMember {
             self.board.beats(self.number);
             // The broker may keep the answer until there is something to say.
             let is_stable = tokio::select! {
+                biased;
+                () = must_leave(&mut leaving) => break,
                 is_stable = self.heartbeat() => is_stable?,
                 () = tokio::time::sleep_until(due) => true,
-                () = must_leave(&mut leaving) => break,
             };
             if !is_stable {
                 self.rebalance().await?;

@@ -10,7 +10,7 @@ pub(super) static DISK: &[ConfigDef] = &[
     def(
         "dlog.cleaner.busy.bytes.per.second",
         Double,
-        Some("16777216"),
+        Some("8388608"),
         Check::Any,
         ClusterWide,
         "Bytes that compaction may read and write in a second while clients produce or fetch, all threads together: more if compacted topics grow too fast for it, and no bound by this while nobody does or the disk is nearly full.",

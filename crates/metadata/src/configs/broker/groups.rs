@@ -14,7 +14,7 @@ pub(super) static GROUPS: &[ConfigDef] = &[
         "dlog.group.heartbeat.max.wait.ms",
         "3000",
         0,
-        "How long the answer to a heartbeat of a classic group may wait for the next rebalance, in ms, and at most for a third of the member's session: members whose client goes on meanwhile then hear of a rebalance when it begins. 0 answers at once, as Kafka does.",
+        "How long the answer to a heartbeat of a classic group may wait for the next rebalance, in ms, and at most for a sixth of the member's session: a member whose heartbeat waits hears of a rebalance when it begins. Whatever the member sends ends the wait; clients that stand still meanwhile are answered at once. 0 answers all at once, as Kafka does.",
     ),
     number(
         "group.consumer.assignment.interval.ms",
