@@ -14,6 +14,9 @@ pub(crate) const SLOT_BYTES: usize = 24;
 /// What makes hashes secret: drawn anew for each process, or fixed in a test.
 pub type HashKey = [u64; 2];
 
+/// Keys that are approached together at most.
+const APPROACHED: usize = 256;
+
 /// Hash, hash, offset + 1 (0: the slot is free).
 type Slot = [u64; 3];
 
@@ -54,6 +57,27 @@ impl OffsetMap {
         self.len
     }
 
+    /// Has the processor fetch what is known of the first of these keys, side by side: whoever asks for one after the
+    /// other waits for the memory each time.
+    pub(crate) fn approach<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        if self.len == 0 {
+            return;
+        }
+        let mut homes = [0; APPROACHED];
+        let count = homes
+            .iter_mut()
+            .zip(keys)
+            .map(|(home, key)| *home = self.home(self.hash(key)))
+            .count();
+        // Nothing else in this loop, so that many of the reads are under way at once. Both ends: a slot may lie in
+        // two lines of the cache.
+        let seen = homes[..count]
+            .iter()
+            .fold(0, |seen, &at| seen ^ self.slots[at][0] ^ self.slots[at][2]);
+        // Else nobody would have to read it.
+        std::hint::black_box(seen);
+    }
+
     /// Notes that a key has a record at `offset`; false, with nothing noted, when it is a new key and
     /// the map is full.
     pub(crate) fn put(&mut self, key: &[u8], offset: i64) -> bool {
@@ -86,10 +110,15 @@ impl OffsetMap {
         [hash.h1, hash.h2]
     }
 
+    /// Where the search for this hash begins.
+    fn home(&self, hash: [u64; 2]) -> usize {
+        ((u128::from(hash[0]) * self.slots.len() as u128) >> 64) as usize
+    }
+
     /// The slot that has this hash, or the free one where it belongs; one slot is always free.
     fn find(&self, hash: [u64; 2]) -> usize {
         let slots = self.slots.len();
-        let mut at = ((u128::from(hash[0]) * slots as u128) >> 64) as usize;
+        let mut at = self.home(hash);
         loop {
             let slot = &self.slots[at];
             if slot[2] == 0 || (slot[0], slot[1]) == (hash[0], hash[1]) {
@@ -126,6 +155,9 @@ mod tests {
                 }
             }
             assert_eq!(map.len(), model.len());
+            // More than are looked at, and some that are not there: it changes nothing.
+            let keys: Vec<_> = (0..300_u32).map(u32::to_be_bytes).collect();
+            map.approach(keys.iter().map(|key| &key[..]));
             for key in 0..130_u32 {
                 let key = key.to_be_bytes();
                 assert_eq!(map.get(&key), model.get(&key).copied(), "seed {seed}");

@@ -297,6 +297,7 @@ fn note_keys(
         return Ok(true);
     }
     let open = OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?;
+    approach(map, &open)?;
     for record in open.refs()? {
         let record = record?;
         if let Some(key) = record.key
@@ -307,6 +308,13 @@ fn note_keys(
         }
     }
     Ok(true)
+}
+
+/// The keys of a batch are to be looked up next. Of one that cannot be read, those before the damage.
+fn approach(map: &OffsetMap, open: &OpenBatch<'_>) -> Result<(), RecordError> {
+    let records = open.refs()?.map_while(std::result::Result::ok);
+    map.approach(records.filter_map(|record| record.key));
+    Ok(())
 }
 
 fn control_kind(open: &OpenBatch<'_>) -> Result<Option<ControlType>, RecordError> {
@@ -359,6 +367,9 @@ fn retain(
         Some(open) => open,
         None => OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?,
     };
+    if !header.is_control() {
+        approach(rules.map, &open)?;
+    }
     let selection = open.select(|record| rules.keeps(header, record))?;
     report.records_kept += selection.kept.max(0) as u64;
     if selection.kept == 0 {
