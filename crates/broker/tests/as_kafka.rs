@@ -21,14 +21,9 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use common::{Client, batch, fetch_request, start, topic_name};
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
+use common::{Client, batch, fetch_request, start, text, topic_name};
 
 fn new_topic(name: &str) -> CreatableTopic {
     CreatableTopic::default()

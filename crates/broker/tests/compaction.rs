@@ -6,7 +6,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Client, PATIENCE, Server, now_ms, start_with, topic_name};
+use common::{Client, PATIENCE, Server, now_ms, start_with, text, topic_name, until};
 use dlog_storage::record::BatchBuilder;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
@@ -16,11 +16,6 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::{
     CreateTopicsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest,
 };
-use kafka_protocol::protocol::StrBytes;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 const IN_PROGRESS: &str = "dlog_compaction_in_progress";
 const MOST: &str = "log.cleaner.io.max.bytes.per.second";
@@ -89,16 +84,6 @@ fn metric(server: &Server, line_begin: &str) -> Option<f64> {
     prometheus_client::encoding::text::encode(&mut text, &server.broker.registry().lock()).unwrap();
     let line = text.lines().find(|line| line.starts_with(line_begin))?;
     line.rsplit(' ').next()?.parse().ok()
-}
-
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let waiting = async {
-        while !condition() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    let waited = tokio::time::timeout(PATIENCE, waiting).await;
-    assert!(waited.is_ok(), "waited for {what}");
 }
 
 fn log_files(folder: &Path) -> Vec<std::path::PathBuf> {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Client, start, topic_name};
+use common::{Client, start, text, topic_name};
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::offset_commit_request::{
@@ -18,15 +18,10 @@ use kafka_protocol::messages::{
     CreatePartitionsRequest, DeleteGroupsRequest, DeleteTopicsRequest, DescribeGroupsRequest,
     GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, create_partitions_request,
 };
-use kafka_protocol::protocol::StrBytes;
 use kafka_protocol::{ResponseError, messages::TopicName};
 use uuid::Uuid;
 
 const GROUP: &str = "readers";
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 fn group() -> GroupId {
     GroupId(text(GROUP))

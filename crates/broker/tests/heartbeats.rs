@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Client, Server, start_with};
+use common::{Client, Server, start_with, text};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
@@ -12,14 +12,9 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, GroupId, HeartbeatRequest, HeartbeatResponse, JoinGroupRequest,
     JoinGroupResponse, LeaveGroupRequest, MetadataRequest, SyncGroupRequest,
 };
-use kafka_protocol::protocol::StrBytes;
 
 const REBALANCE_IN_PROGRESS: i16 = 27;
 const JAVA: &str = "apache-kafka-java";
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 async fn server() -> Server {
     server_with("600000").await

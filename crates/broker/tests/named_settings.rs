@@ -8,9 +8,8 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::StrBytes;
 
-use common::{Client, start};
+use common::{Client, start, text};
 
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
@@ -21,10 +20,6 @@ const DELETE: i8 = 1;
 
 const INVALID_CONFIG: i16 = 40;
 const INVALID_REQUEST: i16 = 42;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 /// Error code and message of a change.
 async fn alter(

@@ -10,11 +10,7 @@ use dlog_broker::loggers::Loggers;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 
-use common::{start, topic_name};
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
+use common::{start, text, topic_name};
 
 fn message(message: &Option<StrBytes>) -> &str {
     message.as_deref().unwrap_or_default()

@@ -7,13 +7,8 @@ use dlog_storage::record::{Batch, Compression};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::*;
-use kafka_protocol::protocol::StrBytes;
 
-use common::{Client, batch, compressed, records, start, topic_name};
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
+use common::{Client, batch, compressed, records, start, text, topic_name};
 
 async fn create(client: &mut Client, name: &str, settings: &[(&str, &str)]) {
     let configs = settings.iter().map(|(name, value)| {

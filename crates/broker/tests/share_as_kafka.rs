@@ -6,7 +6,7 @@ mod common;
 
 use std::fmt::Write as _;
 
-use common::{Client, PATIENCE, batch, start, topic_name};
+use common::{Client, PATIENCE, batch, start, text, topic_name};
 use kafka_protocol::messages::alter_share_group_offsets_request as alter;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use kafka_protocol::messages::delete_share_group_offsets_request as delete;
@@ -26,10 +26,6 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 fn group_id(id: &str) -> GroupId {
     GroupId(text(id))

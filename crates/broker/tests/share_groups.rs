@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{Client, Server, batch, builder, records, start, start_with};
+use common::{Client, Server, batch, builder, records, start, start_with, text};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::incremental_alter_configs_request as alter;
 use kafka_protocol::messages::initialize_share_group_state_request as initialize;
@@ -21,17 +21,12 @@ use kafka_protocol::messages::{
     ReadShareGroupStateRequest, ShareAcknowledgeRequest, ShareAcknowledgeResponse,
     ShareFetchRequest, ShareFetchResponse, WriteShareGroupStateRequest,
 };
-use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 const GROUP: &str = "workers";
 const ACCEPT: i8 = 1;
 const RELEASE: i8 = 2;
 const REJECT: i8 = 3;
-
-fn text(text: &str) -> StrBytes {
-    StrBytes::from_string(text.to_owned())
-}
 
 async fn initialize(client: &mut Client, topic: Uuid, state_epoch: i32, start: i64) -> i16 {
     let partition = initialize::PartitionData::default()

@@ -66,14 +66,8 @@ impl Server {
 
     /// Waits until only so many connections are left.
     pub async fn until_connections_are(&self, count: u32) {
-        let waiting = async {
-            while self.broker.state().connections.total() > count {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting)
-            .await
-            .expect("the connection to end");
+        let connections = &self.broker.state().connections;
+        until("connections to end", || connections.total() <= count).await;
     }
 
     /// Stops and starts again on the same folder.
@@ -227,8 +221,23 @@ impl Produced {
     }
 }
 
+/// Waits until the condition holds.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(waited.is_ok(), "waited for {what}");
+}
+
+pub fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
 pub fn topic_name(name: &str) -> TopicName {
-    TopicName(StrBytes::from_string(name.to_owned()))
+    TopicName(text(name))
 }
 
 pub fn produce_request(
