@@ -241,12 +241,12 @@ impl Duties<'_> {
     /// One of 100 members leaves and another joins, in both protocols.
     fn rebalances(&mut self) -> Result<()> {
         let topic = &self.group_topic.clone();
-        for members in GROUPS {
-            let Members {
-                protocol,
-                heartbeat_ms,
-                rebalances,
-            } = members;
+        for Members {
+            protocol,
+            heartbeat_ms,
+            rebalances,
+        } in GROUPS
+        {
             let output = self.json(&[
                 "bench",
                 "group",

@@ -33,15 +33,15 @@ const GO_ON: [&str; 5] = [
 /// When the connection must be closed because the peer breaks the protocol.
 pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, ProtocolError> {
     let beat = beat_of(raw.decode()?);
+    let ready = |result| Ok(Outcome::Ready(raw.reply(&response(result))?));
     let shard = match crate::groups::shard_of(&ctx.state, &beat.group_id).await {
         Ok(shard) => shard,
-        Err(error) => return Ok(Outcome::Ready(raw.reply(&response(Err(error)))?)),
+        Err(error) => return ready(Err(error)),
     };
     if !ctx.connection.is_of(&GO_ON) {
-        let result = shard.step(&ctx.state, |groups, now_ms, _| {
+        return ready(shard.step(&ctx.state, |groups, now_ms, _| {
             groups.heartbeat(now_ms, &beat)
-        });
-        return Ok(Outcome::Ready(raw.reply(&response(result))?));
+        }));
     }
     let mut held = None;
     let answer = shard.submit(&ctx.state, |groups, now_ms, token, effects| {
@@ -49,15 +49,15 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
         held = patience_ms.map(|ms| (token, Duration::from_millis(ms.unsigned_abs().into())));
     });
     let Some((token, patience)) = held else {
-        return Ok(Outcome::Ready(raw.reply(&response(taken(answer.await)))?));
+        return ready(taken(answer.await));
     };
     let until = Instant::now() + patience;
-    let held = Held {
+    let held = Arc::new(Held {
         state: ctx.state.clone(),
         shard,
         beat,
         token,
-    };
+    });
     let waiting = held.clone();
     // Before the client's own LeaveGroup or JoinGroup is heard: all was well when it sent the heartbeat.
     ctx.connection
@@ -73,7 +73,6 @@ pub async fn handle(ctx: &Context, raw: &RawRequest) -> Result<Outcome, Protocol
 }
 
 /// A heartbeat whose answer waits.
-#[derive(Clone)]
 struct Held {
     state: Arc<BrokerState>,
     shard: Arc<Shard>,
@@ -84,7 +83,7 @@ struct Held {
 impl Held {
     /// That of a rebalance, or that all is well when the client wants to go on, or time is over.
     async fn answer(
-        self,
+        &self,
         mut answer: oneshot::Receiver<Reply>,
         until: Instant,
     ) -> Result<(), GroupError> {

@@ -110,15 +110,16 @@ pub async fn serve(
         trusted: false,
     };
     tokio::pin!(writing);
-    let ended = tokio::select! {
-        ended = reading.run(replies, &stop) => ended,
-        result = &mut writing => {
-            info.comes(Next::End);
-            return result.err().map_or(Ended::ByPeer, Ended::Write);
-        }
+    let read = tokio::select! {
+        ended = reading.run(replies, &stop) => Ok(ended),
+        result = &mut writing => Err(result.err().map_or(Ended::ByPeer, Ended::Write)),
     };
-    // The reading half dropped its end of the queue: what was executed is still answered, now.
     info.comes(Next::End);
+    // The reading half dropped its end of the queue: what was executed is still answered.
+    let ended = match read {
+        Ok(ended) => ended,
+        Err(ended) => return ended,
+    };
     match writing.await {
         Ok(()) => {
             if matches!(ended, Ended::Shutdown) {

@@ -34,29 +34,18 @@ impl Classic {
         }
     }
 
-    /// The same; how long the answer may wait, in ms, unless it is given.
+    /// Keeps the answer to a heartbeat in order for later; how long it may wait, in ms. `None`: it may not.
     pub(crate) fn hold_heartbeat(
         &mut self,
-        request: &Heartbeat,
+        member_id: &str,
         token: Token,
         step: &mut Step<'_>,
     ) -> Option<i32> {
-        let outcome = self.heartbeat(request, step.now_ms);
-        let patience_ms = self.patience_ms(&request.member_id, step);
-        match (outcome, patience_ms) {
-            (Ok(()), Some(_)) => {
-                // The member has sent another: this one only must not stay open.
-                self.answer_heartbeat(&request.member_id, Ok(()), step);
-                if let Some(member) = self.members.get_mut(request.member_id.as_str()) {
-                    member.heartbeat = Some(token);
-                }
-                patience_ms
-            }
-            _ => {
-                step.reply(token, Reply::Heartbeat(outcome));
-                None
-            }
-        }
+        let patience_ms = self.patience_ms(member_id, step)?;
+        // The member has sent another: the one before only must not stay open.
+        self.answer_heartbeat(member_id, Ok(()), step);
+        self.members.get_mut(member_id)?.heartbeat = Some(token);
+        Some(patience_ms)
     }
 
     /// A member that stays known when its process ends (a static one, one of Kafka Streams) sends nothing then
@@ -108,13 +97,10 @@ impl Classic {
         answer: Result<(), GroupError>,
         step: &mut Step<'_>,
     ) {
-        let tokens = self
-            .members
-            .values_mut()
-            .filter_map(|member| member.heartbeat.take());
-        let tokens: Vec<Token> = tokens.collect();
-        for token in tokens {
-            step.reply(token, Reply::Heartbeat(answer));
+        for member in self.members.values_mut() {
+            if let Some(token) = member.heartbeat.take() {
+                step.reply(token, Reply::Heartbeat(answer));
+            }
         }
     }
 }

@@ -54,10 +54,7 @@ impl Classic {
     pub(crate) fn dismiss(&mut self, step: &mut Step<'_>) {
         // What changes for them is not known yet: their next heartbeat tells them.
         self.answer_heartbeats(Ok(()), step);
-        let ids: Vec<MemberId> = self.members.keys().cloned().collect();
-        for member_id in ids {
-            self.fail_waiting(&member_id, GroupError::RebalanceInProgress, step);
-        }
+        self.fail_all_waiting(GroupError::RebalanceInProgress, step);
     }
 
     /// A stable group of these members, which hold what they held.

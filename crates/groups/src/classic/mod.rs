@@ -175,6 +175,14 @@ impl Classic {
         }
     }
 
+    /// Answers with `error` whatever waits.
+    fn fail_all_waiting(&mut self, error: GroupError, step: &mut Step<'_>) {
+        let ids: Vec<MemberId> = self.members.keys().cloned().collect();
+        for member_id in ids {
+            self.fail_waiting(&member_id, error, step);
+        }
+    }
+
     fn fail_waiting(&mut self, member_id: &str, error: GroupError, step: &mut Step<'_>) {
         if let Some(token) = self.take_join(member_id) {
             step.refuse_join(token, error, member_id);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::api::{GroupRecord, Protocol, Reply, WriteId};
+use crate::api::{GroupRecord, Protocol, WriteId};
 use crate::codec::{GroupMetadataValue, RecordKey, StoredMember};
 use crate::error::GroupError;
 use crate::step::{Purpose, Step};
@@ -128,15 +128,6 @@ impl Classic {
 
     /// This broker no longer answers for the group: whoever waits looks for the one that does.
     pub(crate) fn resign(&mut self, step: &mut Step<'_>) {
-        self.answer_heartbeats(Err(GroupError::NotCoordinator), step);
-        let ids: Vec<MemberId> = self.members.keys().cloned().collect();
-        for member_id in ids {
-            if let Some(token) = self.take_join(&member_id) {
-                step.refuse_join(token, GroupError::NotCoordinator, &member_id);
-            }
-            if let Some(token) = self.members.get_mut(&member_id).and_then(|m| m.sync.take()) {
-                step.reply(token, Reply::Sync(Err(GroupError::NotCoordinator)));
-            }
-        }
+        self.fail_all_waiting(GroupError::NotCoordinator, step);
     }
 }

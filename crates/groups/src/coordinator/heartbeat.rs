@@ -1,5 +1,7 @@
 //! Heartbeat: checks that need no group, then the group's step.
 
+use dlog_coordination::Phase;
+
 use crate::api::{Effect, Heartbeat, Reply, Token};
 use crate::error::GroupError;
 
@@ -29,21 +31,26 @@ impl GroupCoordinator {
         token: Token,
         out: &mut Vec<Effect>,
     ) -> Option<i32> {
-        let is_known = self.groups.contains_key(request.group_id.as_str());
-        if is_known && self.check_member_request(&request.group_id).is_ok() {
-            let held = self.with_group(&request.group_id, now_ms, out, |group, step| {
-                group.hold_heartbeat(request, token, step)
-            });
-            return held.flatten();
-        }
         let outcome = self.heartbeat(now_ms, request);
-        self.step(now_ms, out)
-            .reply(token, Reply::Heartbeat(outcome));
-        None
+        let mut held = None;
+        // Whoever is believed only because the groups are still being read does not wait.
+        if outcome.is_ok() && self.phase == Phase::Active {
+            let (group_id, member_id) = (&request.group_id, &request.member_id);
+            held = self
+                .with_group(group_id, now_ms, out, |group, step| {
+                    group.hold_heartbeat(member_id, token, step)
+                })
+                .flatten();
+        }
+        if held.is_none() {
+            self.step(now_ms, out)
+                .reply(token, Reply::Heartbeat(outcome));
+        }
+        held
     }
 
     /// Answers a heartbeat of [`hold_heartbeat`](Self::hold_heartbeat), unless that has been done. Those of a member
-    /// that was not `patient` do not wait any more.
+    /// that is not patient do not wait any more.
     pub fn release_heartbeat(
         &mut self,
         now_ms: i64,

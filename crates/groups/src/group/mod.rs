@@ -242,20 +242,18 @@ impl Group {
         }
     }
 
-    /// How long the answer may wait, in ms, unless it is given. That of a group which the coordinator assigns is
-    /// given at once: its members learn of changes by more than one heartbeat.
+    /// Keeps the answer to a heartbeat in order for later; how long it may wait, in ms. `None`: it may not. In a group
+    /// that the coordinator assigns it does not: members learn of changes there by more than one heartbeat.
     pub(crate) fn hold_heartbeat(
         &mut self,
-        request: &Heartbeat,
+        member_id: &str,
         token: Token,
         step: &mut Step<'_>,
     ) -> Option<i32> {
-        if let Kind::Classic(classic) = &mut self.kind {
-            return classic.hold_heartbeat(request, token, step);
+        match &mut self.kind {
+            Kind::Classic(classic) => classic.hold_heartbeat(member_id, token, step),
+            Kind::Consumer(_) | Kind::Share(_) => None,
         }
-        let outcome = self.heartbeat(request, step.now_ms);
-        step.reply(token, Reply::Heartbeat(outcome));
-        None
     }
 
     pub(crate) fn release_heartbeat(
