@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use super::map::OffsetMap;
-use crate::record::{BatchHeader, RecordRef};
+use crate::record::BatchHeader;
 
 /// What has to be kept of a producer so that it can go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,35 +83,17 @@ impl Rules<'_> {
         header.last_offset() >= self.mapped.end
     }
 
-    /// Whether a record stays, of a batch whose records need not all go.
-    pub(crate) fn keeps(&self, header: &BatchHeader, record: &RecordRef<'_>) -> bool {
-        if header.is_control() {
-            return true;
-        }
-        let horizon_ms = header.delete_horizon_ms();
-        self.keeps_record(
-            record.offset,
-            record.key,
-            record.value.is_some(),
-            horizon_ms,
-        )
-    }
-
-    /// As [`Self::keeps`], of a record in no batch.
-    pub(crate) fn keeps_record(
+    /// Whether a record of a batch with this delete horizon stays. `is_newest` is what the map said of it.
+    pub(crate) fn keeps(
         &self,
         offset: i64,
-        key: Option<&[u8]>,
+        is_newest: bool,
         has_value: bool,
         horizon_ms: Option<i64>,
     ) -> bool {
-        if offset >= self.mapped.end {
-            return true;
-        }
-        // Without a key it is the newest of nothing.
-        let Some(key) = key else { return false };
-        let is_newest = self.map.get(key).is_none_or(|newest| offset >= newest);
-        is_newest && (has_value || horizon_ms.is_none_or(|horizon_ms| self.now_ms < horizon_ms))
+        offset >= self.mapped.end
+            || (is_newest
+                && (has_value || horizon_ms.is_none_or(|horizon_ms| self.now_ms < horizon_ms)))
     }
 
     /// The horizon that a batch gets now, of which some records stay.

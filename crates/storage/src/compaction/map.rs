@@ -14,8 +14,13 @@ pub(crate) const SLOT_BYTES: usize = 24;
 /// What makes hashes secret: drawn anew for each process, or fixed in a test.
 pub type HashKey = [u64; 2];
 
-/// Keys that are approached together at most.
-const APPROACHED: usize = 256;
+/// Records whose keys are looked for together, at most.
+const GROUP: usize = 256;
+
+type KeyHash = [u64; 2];
+
+/// The hash of a record's key, if it has one, and its offset.
+type Hashed = (Option<KeyHash>, i64);
 
 /// Hash, hash, offset + 1 (0: the slot is free).
 type Slot = [u64; 3];
@@ -57,31 +62,70 @@ impl OffsetMap {
         self.len
     }
 
-    /// Has the processor fetch what is known of the first of these keys, side by side: whoever asks for one after the
-    /// other waits for the memory each time.
-    pub(crate) fn approach<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        if self.len == 0 {
-            return;
+    /// Notes that keys have records at these offsets, until one is a new key and the map is full; whether all
+    /// were noted. There is nothing to note of a record without a key.
+    pub(crate) fn put_all<'k>(
+        &mut self,
+        mut records: impl Iterator<Item = (Option<&'k [u8]>, i64)>,
+    ) -> bool {
+        let mut group = Vec::with_capacity(GROUP);
+        while self.next_group(&mut records, &mut group) {
+            for &(hash, offset) in &group {
+                if let Some(hash) = hash
+                    && !self.put(hash, offset)
+                {
+                    return false;
+                }
+            }
         }
-        let mut homes = [0; APPROACHED];
-        let count = homes
-            .iter_mut()
-            .zip(keys)
-            .map(|(home, key)| *home = self.home(self.hash(key)))
-            .count();
-        // Nothing else in this loop, so that many of the reads are under way at once. Both ends: a slot may lie in
-        // two lines of the cache.
-        let seen = homes[..count]
-            .iter()
-            .fold(0, |seen, &at| seen ^ self.slots[at][0] ^ self.slots[at][2]);
-        // Else nobody would have to read it.
-        std::hint::black_box(seen);
+        true
     }
 
-    /// Notes that a key has a record at `offset`; false, with nothing noted, when it is a new key and
-    /// the map is full.
-    pub(crate) fn put(&mut self, key: &[u8], offset: i64) -> bool {
-        let hash = self.hash(key);
+    /// Says of each record, at the end of `are_newest`, whether no newer one of its key was noted. A record
+    /// without a key is the newest of nothing.
+    pub(crate) fn find_newest<'k>(
+        &self,
+        mut records: impl Iterator<Item = (Option<&'k [u8]>, i64)>,
+        are_newest: &mut Vec<bool>,
+    ) {
+        let mut group = Vec::with_capacity(GROUP);
+        while self.next_group(&mut records, &mut group) {
+            are_newest.extend(group.iter().map(|&hashed| self.is_newest_hashed(hashed)));
+        }
+    }
+
+    /// As [`Self::find_newest`], of one record.
+    pub(crate) fn is_newest(&self, key: Option<&[u8]>, offset: i64) -> bool {
+        self.is_newest_hashed((key.map(|key| self.hash(key)), offset))
+    }
+
+    fn is_newest_hashed(&self, (hash, offset): Hashed) -> bool {
+        hash.is_some_and(|hash| self.get(hash).is_none_or(|newest| offset >= newest))
+    }
+
+    /// Takes the next records and has the processor fetch what is known of their keys, side by side: whoever asks for
+    /// one after the other waits for the memory each time. False when there is none.
+    fn next_group<'k>(
+        &self,
+        records: &mut impl Iterator<Item = (Option<&'k [u8]>, i64)>,
+        group: &mut Vec<Hashed>,
+    ) -> bool {
+        group.clear();
+        let records = records.take(GROUP);
+        group.extend(records.map(|(key, offset)| (key.map(|key| self.hash(key)), offset)));
+        // Nothing else in this loop, so that many of the reads are under way at once. Both ends: a slot may lie in
+        // two lines of the cache.
+        let seen = group
+            .iter()
+            .filter_map(|(hash, _)| *hash)
+            .map(|hash| &self.slots[self.home(hash)])
+            .fold(0, |seen, slot| seen ^ slot[0] ^ slot[2]);
+        // Else nobody would have to read it.
+        std::hint::black_box(seen);
+        !group.is_empty()
+    }
+
+    fn put(&mut self, hash: KeyHash, offset: i64) -> bool {
         let at = self.find(hash);
         let stored = offset.cast_unsigned() + 1;
         if self.slots[at][2] != 0 {
@@ -97,26 +141,23 @@ impl OffsetMap {
     }
 
     /// The newest offset that was noted for a key.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<i64> {
-        if self.len == 0 {
-            return None;
-        }
-        let slot = self.slots[self.find(self.hash(key))];
+    fn get(&self, hash: KeyHash) -> Option<i64> {
+        let slot = self.slots[self.find(hash)];
         slot[2].checked_sub(1).map(u64::cast_signed)
     }
 
-    fn hash(&self, key: &[u8]) -> [u64; 2] {
+    fn hash(&self, key: &[u8]) -> KeyHash {
         let hash = SipHasher13::new_with_keys(self.key[0], self.key[1]).hash(key);
         [hash.h1, hash.h2]
     }
 
     /// Where the search for this hash begins.
-    fn home(&self, hash: [u64; 2]) -> usize {
+    fn home(&self, hash: KeyHash) -> usize {
         ((u128::from(hash[0]) * self.slots.len() as u128) >> 64) as usize
     }
 
     /// The slot that has this hash, or the free one where it belongs; one slot is always free.
-    fn find(&self, hash: [u64; 2]) -> usize {
+    fn find(&self, hash: KeyHash) -> usize {
         let slots = self.slots.len();
         let mut at = self.home(hash);
         loop {
@@ -149,29 +190,75 @@ mod tests {
             for offset in 0..400_i64 {
                 let key = random.random_range(0..120_u32).to_be_bytes();
                 let fits = model.contains_key(&key) || model.len() < map.capacity;
-                assert_eq!(map.put(&key, offset), fits, "seed {seed}, offset {offset}");
+                assert_eq!(put(&mut map, &key, offset), fits, "seed {seed}, {offset}");
                 if fits {
                     model.insert(key, offset);
                 }
             }
             assert_eq!(map.len(), model.len());
-            // More than are looked at, and some that are not there: it changes nothing.
-            let keys: Vec<_> = (0..300_u32).map(u32::to_be_bytes).collect();
-            map.approach(keys.iter().map(|key| &key[..]));
             for key in 0..130_u32 {
                 let key = key.to_be_bytes();
-                assert_eq!(map.get(&key), model.get(&key).copied(), "seed {seed}");
+                assert_eq!(get(&map, &key), model.get(&key).copied(), "seed {seed}");
             }
         }
+    }
+
+    fn put(map: &mut OffsetMap, key: &[u8], offset: i64) -> bool {
+        map.put_all([(Some(key), offset)].into_iter())
+    }
+
+    fn get(map: &OffsetMap, key: &[u8]) -> Option<i64> {
+        map.get(map.hash(key))
+    }
+
+    /// Records of which some have no key, and of whose keys some come again.
+    fn records(keys: &[[u8; 4]]) -> impl Iterator<Item = (Option<&[u8]>, i64)> {
+        let keys = keys.iter().map(|key| (key[3] != 7).then_some(&key[..]));
+        keys.zip(0..)
+    }
+
+    #[test]
+    fn many_at_once_are_as_one_after_the_other() {
+        for count in [0, 1, GROUP - 1, GROUP, GROUP + 1, 3 * GROUP] {
+            let keys: Vec<_> = (0..count as u32)
+                .map(|at| (at * at % 500).to_be_bytes())
+                .collect();
+            let mut map = OffsetMap::new(1 << 20, 0.9, 1_000, [3, 4]);
+            assert!(map.put_all(records(&keys)));
+            let mut are_newest = vec![true];
+            map.find_newest(records(&keys), &mut are_newest);
+            let expected = records(&keys).map(|(key, offset)| {
+                key.is_some()
+                    && !records(&keys).any(|(other, later)| other == key && later > offset)
+            });
+            let expected: Vec<_> = [true].into_iter().chain(expected).collect();
+            assert_eq!(are_newest, expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn what_fits_no_more_ends_it() {
+        let mut map = OffsetMap::new(SLOT_BYTES * 10, 0.5, 1_000, [5, 6]);
+        let keys: Vec<_> = (0..9_u32).map(u32::to_be_bytes).collect();
+        assert!(!map.put_all(records(&keys)));
+        assert_eq!(
+            (map.len(), get(&map, &keys[4]), get(&map, &keys[5])),
+            (5, Some(4), None)
+        );
+        // What is known already still fits.
+        assert!(put(&mut map, &keys[0], 20));
+        let mut are_newest = Vec::new();
+        map.find_newest(records(&keys[..2]), &mut are_newest);
+        assert_eq!(are_newest, [false, true]);
     }
 
     #[test]
     fn an_offset_never_falls_and_an_empty_key_is_a_key() {
         let mut map = OffsetMap::new(1 << 10, 0.9, 8, [1, 2]);
-        assert_eq!(map.get(b""), None);
-        assert!(map.put(b"", 0));
-        assert!(map.put(b"", 9) && map.put(b"", 3));
-        assert_eq!(map.get(b""), Some(9));
-        assert_eq!(map.get(b"x"), None);
+        assert_eq!(get(&map, b""), None);
+        assert!(put(&mut map, b"", 0));
+        assert!(put(&mut map, b"", 9) && put(&mut map, b"", 3));
+        assert_eq!(get(&map, b""), Some(9));
+        assert_eq!(get(&map, b"x"), None);
     }
 }

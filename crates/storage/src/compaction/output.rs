@@ -96,19 +96,26 @@ impl<'a> Output<'a> {
         self.drain(WRITE_BYTES)
     }
 
-    /// Adds batches made anew; or, without any, notes that something went. Returns the bytes written.
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Result<u64> {
+    /// Adds the batches that `make` appends; or, without any, notes that something went. Returns the bytes
+    /// written.
+    pub(super) fn put(&mut self, make: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<u64> {
         let mut written = self.differ()?;
-        let mut rest = bytes;
-        while !rest.is_empty() {
+        let mut at = self.buffer.len();
+        make(&mut self.buffer)?;
+        while at < self.buffer.len() {
+            let rest = &self.buffer[at..];
             let header = BatchHeader::parse(rest)?;
-            let (batch, later) = rest.split_at(header.total_bytes().min(rest.len()));
-            self.note(&header, batch.len() as u64)?;
-            rest = later;
+            let len = header.total_bytes().min(rest.len());
+            self.note(&header, len as u64)?;
+            at += len;
         }
-        self.buffer.extend_from_slice(bytes);
         written += self.drain(WRITE_BYTES)?;
         Ok(written)
+    }
+
+    /// Notes that something went; returns the bytes written.
+    pub(super) fn skip(&mut self) -> Result<u64> {
+        self.put(|_| Ok(()))
     }
 
     fn note(&mut self, header: &BatchHeader, len: u64) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::disk::{Disk, DiskFile, ExpectedUse, OpenMode};
 use crate::error::{IoContext, Result, StorageError};
 use crate::record::control::ControlType;
 use crate::record::{
-    BatchHeader, DEFAULT_MAX_UNCOMPRESSED_BYTES, OpenBatch, RecordError, v1, write_empty,
+    BatchHeader, DEFAULT_MAX_UNCOMPRESSED_BYTES, OpenBatch, RecordError, Selection, v1, write_empty,
 };
 use crate::segment::Segment;
 use crate::walk::{Depth, Frame, Step, Walker};
@@ -139,7 +139,7 @@ impl Pass<'_> {
                 if !joins(group, input.extent()?, limits) {
                     break;
                 }
-                report.bytes_written += out.put(&[])?;
+                report.bytes_written += out.skip()?;
             }
             self.rewrite_into(&mut out, &input.segment, rules, transactions, report)?;
             count += 1;
@@ -160,33 +160,36 @@ impl Pass<'_> {
         transactions: &mut Transactions,
         report: &mut CompactionReport,
     ) -> Result<()> {
-        let mut made = Vec::new();
+        let mut are_newest = Vec::new();
         let mut packer = Packer::new(rules);
         let mut written = 0;
         let read = self.each_frame(segment, |frame, bytes| {
-            let new = match &frame.batch {
+            let damaged = |error: RecordError| damaged(segment, frame, &error);
+            written += match &frame.batch {
                 Some(header) => {
-                    let kept = retain(header, bytes, rules, transactions, report, &mut made)
-                        .map_err(|error| damaged(segment, frame, &error))?;
+                    let kept = retain(header, bytes, rules, transactions, report, &mut are_newest)
+                        .map_err(damaged)?;
                     match kept {
-                        Kept::AsItIs => out.copy(header, bytes)?,
-                        Kept::Anew => out.put(&made)?,
+                        Kept::All => out.copy(header, bytes)?,
+                        Kept::Nothing => out.skip()?,
+                        Kept::Header => {
+                            out.put(|made| write_empty(header, made).map_err(damaged))?
+                        }
+                        Kept::Records(open, selection, horizon_ms) => out.put(|made| {
+                            open.write(&selection, horizon_ms, made).map_err(damaged)
+                        })?,
                     }
                 }
-                None => {
+                None => out.put(|made| {
                     packer
-                        .push(frame.base_offset, bytes, report, &mut made)
-                        .map_err(|error| damaged(segment, frame, &error))?;
-                    out.put(&made)?
-                }
+                        .push(frame.base_offset, bytes, report, made)
+                        .map_err(damaged)
+                })?,
             };
-            made.clear();
-            written += new;
             Ok(ControlFlow::Continue(()))
         })?;
-        packer.finish(&mut made)?;
-        if !made.is_empty() {
-            written += out.put(&made)?;
+        if !packer.is_empty() {
+            written += out.put(|made| Ok(packer.finish(made)?))?;
         }
         report.bytes_read += read.bytes;
         report.bytes_written += written;
@@ -284,9 +287,8 @@ fn note_keys(
 ) -> Result<bool, RecordError> {
     let Some(header) = &frame.batch else {
         let message = v1::decode(&Bytes::copy_from_slice(bytes))?;
-        return Ok(message
-            .key
-            .is_none_or(|key| map.put(&key, frame.base_offset)));
+        let record = (message.key.as_deref(), frame.base_offset);
+        return Ok(map.put_all(std::iter::once(record)));
     };
     if header.is_control() {
         let open = OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?;
@@ -297,24 +299,25 @@ fn note_keys(
         return Ok(true);
     }
     let open = OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?;
-    approach(map, &open)?;
-    for record in open.refs()? {
-        let record = record?;
-        if let Some(key) = record.key
-            && record.offset >= first_dirty
-            && !map.put(key, record.offset)
-        {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    let mut fault = None;
+    let records = keys_and_offsets(&open, &mut fault)?;
+    let all_fit = map.put_all(records.filter(|(_, offset)| *offset >= first_dirty));
+    fault.map_or(Ok(all_fit), Err)
 }
 
-/// The keys of a batch are to be looked up next. Of one that cannot be read, those before the damage.
-fn approach(map: &OffsetMap, open: &OpenBatch<'_>) -> Result<(), RecordError> {
-    let records = open.refs()?.map_while(std::result::Result::ok);
-    map.approach(records.filter_map(|record| record.key));
-    Ok(())
+/// The keys and offsets of a batch's records, up to the first that cannot be read: why not is in `fault` then.
+fn keys_and_offsets<'b>(
+    open: &'b OpenBatch<'_>,
+    fault: &'b mut Option<RecordError>,
+) -> Result<impl Iterator<Item = (Option<&'b [u8]>, i64)>, RecordError> {
+    let records = open.refs()?.map_while(|record| match record {
+        Ok(record) => Some((record.key, record.offset)),
+        Err(error) => {
+            *fault = Some(error);
+            None
+        }
+    });
+    Ok(records)
 }
 
 fn control_kind(open: &OpenBatch<'_>) -> Result<Option<ControlType>, RecordError> {
@@ -325,22 +328,26 @@ fn control_kind(open: &OpenBatch<'_>) -> Result<Option<ControlType>, RecordError
 }
 
 /// What is kept of a batch.
-enum Kept {
-    /// All of it.
-    AsItIs,
-    /// What was made, perhaps nothing.
-    Anew,
+enum Kept<'a> {
+    /// All of it, as it is.
+    All,
+    /// Nothing.
+    Nothing,
+    /// Its header, for the producer's sequence or the end of the range.
+    Header,
+    /// These of its records, with a new delete horizon (Unix ms) if there is one.
+    Records(OpenBatch<'a>, Selection, Option<i64>),
 }
 
-/// Decides what stays of a batch, and makes it (in `made`) when that is not all of it.
-fn retain(
+/// Decides what stays of a batch. `are_newest` is memory that is used again.
+fn retain<'a>(
     header: &BatchHeader,
-    bytes: &[u8],
+    bytes: &'a [u8],
     rules: &Rules<'_>,
     transactions: &mut Transactions,
     report: &mut CompactionReport,
-    made: &mut Vec<u8>,
-) -> Result<Kept, RecordError> {
+    are_newest: &mut Vec<bool>,
+) -> Result<Kept<'a>, RecordError> {
     report.records_read += header.record_count.max(0) as u64;
     let mut open = None;
     let is_void = if header.is_control() {
@@ -353,35 +360,58 @@ fn retain(
     };
     let verdict = rules.judge(header, is_void);
     if verdict.drop_records || header.record_count == 0 {
-        return match (verdict.keep_empty, header.record_count) {
-            (false, _) => Ok(Kept::Anew),
-            (true, 0) => Ok(Kept::AsItIs),
-            (true, _) => write_empty(header, made).map(|()| Kept::Anew),
-        };
+        return Ok(match (verdict.keep_empty, header.record_count) {
+            (false, _) => Kept::Nothing,
+            (true, 0) => Kept::All,
+            (true, _) => Kept::Header,
+        });
     }
     if !header.is_control() && rules.is_behind_map(header) {
         report.records_kept += header.record_count.max(0) as u64;
-        return Ok(Kept::AsItIs);
+        return Ok(Kept::All);
     }
     let open = match open {
         Some(open) => open,
         None => OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?,
     };
-    if !header.is_control() {
-        approach(rules.map, &open)?;
-    }
-    let selection = open.select(|record| rules.keeps(header, record))?;
+    let selection = select(&open, header, rules, are_newest)?;
     report.records_kept += selection.kept.max(0) as u64;
     if selection.kept == 0 {
-        return match verdict.keep_empty {
-            true => write_empty(header, made).map(|()| Kept::Anew),
-            false => Ok(Kept::Anew),
-        };
+        return Ok(match verdict.keep_empty {
+            true => Kept::Header,
+            false => Kept::Nothing,
+        });
     }
     let horizon_ms = rules.new_horizon_ms(header, verdict, selection.has_tombstones);
     if selection.all && horizon_ms.is_none() {
-        return Ok(Kept::AsItIs);
+        return Ok(Kept::All);
     }
-    open.write(&selection, horizon_ms, made)?;
-    Ok(Kept::Anew)
+    Ok(Kept::Records(open, selection, horizon_ms))
+}
+
+/// Finds the records that stay of a batch whose records need not all go.
+fn select(
+    open: &OpenBatch<'_>,
+    header: &BatchHeader,
+    rules: &Rules<'_>,
+    are_newest: &mut Vec<bool>,
+) -> Result<Selection, RecordError> {
+    if header.is_control() {
+        return open.select(|_| true);
+    }
+    are_newest.clear();
+    let mut fault = None;
+    rules
+        .map
+        .find_newest(keys_and_offsets(open, &mut fault)?, are_newest);
+    if let Some(error) = fault {
+        return Err(error);
+    }
+    let mut are_newest = are_newest.iter();
+    let horizon_ms = header.delete_horizon_ms();
+    open.select(|record| {
+        // There is one for each record.
+        let is_newest = are_newest.next().is_some_and(|is_newest| *is_newest);
+        rules.keeps(record.offset, is_newest, record.value.is_some(), horizon_ms)
+    })
 }

@@ -46,11 +46,9 @@ impl<'a> Packer<'a> {
     ) -> Result<(), RecordError> {
         let message = v1::decode(&Bytes::copy_from_slice(bytes))?;
         report.records_read += 1;
+        let is_newest = self.rules.map.is_newest(message.key.as_deref(), offset);
         let has_value = message.value.is_some();
-        if !self
-            .rules
-            .keeps_record(offset, message.key.as_deref(), has_value, None)
-        {
+        if !self.rules.keeps(offset, is_newest, has_value, None) {
             return Ok(());
         }
         report.records_kept += 1;
@@ -72,6 +70,11 @@ impl<'a> Packer<'a> {
             value: message.value,
         });
         Ok(())
+    }
+
+    /// Whether nothing is gathered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
     }
 
     /// Appends what was gathered to `out`.

@@ -61,7 +61,7 @@ pub use header::{
 };
 pub use iter::{RecordRef, RecordRefs, RecordSection, Records};
 pub use recompress::{Recompress, recompress, recompress_with};
-pub(crate) use retain::{OpenBatch, write_empty};
+pub(crate) use retain::{OpenBatch, Selection, write_empty};
 pub use validate::{DeepFacts, DeepRules};
 
 /// The most bytes that a batch's records may decompress to where the caller names no limit.
