@@ -19,7 +19,10 @@ const GROUP: usize = 256;
 
 type KeyHash = [u64; 2];
 
-/// The hash of a record's key, if it has one, and its offset.
+/// A record's key, if it has one, and its offset.
+pub(crate) type Keyed<'a> = (Option<&'a [u8]>, i64);
+
+/// The same with the key's hash.
 type Hashed = (Option<KeyHash>, i64);
 
 /// Hash, hash, offset + 1 (0: the slot is free).
@@ -64,39 +67,46 @@ impl OffsetMap {
 
     /// Notes that keys have records at these offsets, until one is a new key and the map is full; whether all
     /// were noted. There is nothing to note of a record without a key.
-    pub(crate) fn put_all<'k>(
+    ///
+    /// # Errors
+    /// That of the first record that could not be had.
+    pub(crate) fn put_all<'k, E>(
         &mut self,
-        mut records: impl Iterator<Item = (Option<&'k [u8]>, i64)>,
-    ) -> bool {
+        mut records: impl Iterator<Item = Result<Keyed<'k>, E>>,
+    ) -> Result<bool, E> {
         let mut group = Vec::with_capacity(GROUP);
-        while self.next_group(&mut records, &mut group) {
+        while self.next_group(&mut records, &mut group)? {
             for &(hash, offset) in &group {
                 if let Some(hash) = hash
                     && !self.put(hash, offset)
                 {
-                    return false;
+                    return Ok(false);
                 }
             }
         }
-        true
+        Ok(true)
     }
 
     /// Says of each record, at the end of `are_newest`, whether no newer one of its key was noted. A record
     /// without a key is the newest of nothing.
-    pub(crate) fn find_newest<'k>(
+    ///
+    /// # Errors
+    /// That of the first record that could not be had.
+    pub(crate) fn find_newest<'k, E>(
         &self,
-        mut records: impl Iterator<Item = (Option<&'k [u8]>, i64)>,
+        mut records: impl Iterator<Item = Result<Keyed<'k>, E>>,
         are_newest: &mut Vec<bool>,
-    ) {
+    ) -> Result<(), E> {
         let mut group = Vec::with_capacity(GROUP);
-        while self.next_group(&mut records, &mut group) {
+        while self.next_group(&mut records, &mut group)? {
             are_newest.extend(group.iter().map(|&hashed| self.is_newest_hashed(hashed)));
         }
+        Ok(())
     }
 
     /// As [`Self::find_newest`], of one record.
-    pub(crate) fn is_newest(&self, key: Option<&[u8]>, offset: i64) -> bool {
-        self.is_newest_hashed((key.map(|key| self.hash(key)), offset))
+    pub(crate) fn is_newest(&self, record: Keyed<'_>) -> bool {
+        self.is_newest_hashed(self.hashed(record))
     }
 
     fn is_newest_hashed(&self, (hash, offset): Hashed) -> bool {
@@ -105,14 +115,15 @@ impl OffsetMap {
 
     /// Takes the next records and has the processor fetch what is known of their keys, side by side: whoever asks for
     /// one after the other waits for the memory each time. False when there is none.
-    fn next_group<'k>(
+    fn next_group<'k, E>(
         &self,
-        records: &mut impl Iterator<Item = (Option<&'k [u8]>, i64)>,
+        records: &mut impl Iterator<Item = Result<Keyed<'k>, E>>,
         group: &mut Vec<Hashed>,
-    ) -> bool {
+    ) -> Result<bool, E> {
         group.clear();
-        let records = records.take(GROUP);
-        group.extend(records.map(|(key, offset)| (key.map(|key| self.hash(key)), offset)));
+        for record in records.take(GROUP) {
+            group.push(self.hashed(record?));
+        }
         // Nothing else in this loop, so that many of the reads are under way at once. Both ends: a slot may lie in
         // two lines of the cache.
         let seen = group
@@ -122,7 +133,7 @@ impl OffsetMap {
             .fold(0, |seen, slot| seen ^ slot[0] ^ slot[2]);
         // Else nobody would have to read it.
         std::hint::black_box(seen);
-        !group.is_empty()
+        Ok(!group.is_empty())
     }
 
     fn put(&mut self, hash: KeyHash, offset: i64) -> bool {
@@ -144,6 +155,10 @@ impl OffsetMap {
     fn get(&self, hash: KeyHash) -> Option<i64> {
         let slot = self.slots[self.find(hash)];
         slot[2].checked_sub(1).map(u64::cast_signed)
+    }
+
+    fn hashed(&self, (key, offset): Keyed<'_>) -> Hashed {
+        (key.map(|key| self.hash(key)), offset)
     }
 
     fn hash(&self, key: &[u8]) -> KeyHash {
@@ -171,8 +186,10 @@ impl OffsetMap {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::HashMap;
+    use std::convert::Infallible;
 
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
@@ -204,7 +221,8 @@ mod tests {
     }
 
     fn put(map: &mut OffsetMap, key: &[u8], offset: i64) -> bool {
-        map.put_all([(Some(key), offset)].into_iter())
+        let record: Result<_, Infallible> = Ok((Some(key), offset));
+        map.put_all(std::iter::once(record)).unwrap()
     }
 
     fn get(map: &OffsetMap, key: &[u8]) -> Option<i64> {
@@ -212,9 +230,18 @@ mod tests {
     }
 
     /// Records of which some have no key, and of whose keys some come again.
-    fn records(keys: &[[u8; 4]]) -> impl Iterator<Item = (Option<&[u8]>, i64)> {
+    fn records(keys: &[[u8; 4]]) -> impl Iterator<Item = Keyed<'_>> {
         let keys = keys.iter().map(|key| (key[3] != 7).then_some(&key[..]));
         keys.zip(0..)
+    }
+
+    fn put_all(map: &mut OffsetMap, keys: &[[u8; 4]]) -> bool {
+        map.put_all(records(keys).map(Ok::<_, Infallible>)).unwrap()
+    }
+
+    fn find_newest(map: &OffsetMap, keys: &[[u8; 4]], are_newest: &mut Vec<bool>) {
+        map.find_newest(records(keys).map(Ok::<_, Infallible>), are_newest)
+            .unwrap();
     }
 
     #[test]
@@ -224,9 +251,9 @@ mod tests {
                 .map(|at| (at * at % 500).to_be_bytes())
                 .collect();
             let mut map = OffsetMap::new(1 << 20, 0.9, 1_000, [3, 4]);
-            assert!(map.put_all(records(&keys)));
+            assert!(put_all(&mut map, &keys));
             let mut are_newest = vec![true];
-            map.find_newest(records(&keys), &mut are_newest);
+            find_newest(&map, &keys, &mut are_newest);
             let expected = records(&keys).map(|(key, offset)| {
                 key.is_some()
                     && !records(&keys).any(|(other, later)| other == key && later > offset)
@@ -240,7 +267,7 @@ mod tests {
     fn what_fits_no_more_ends_it() {
         let mut map = OffsetMap::new(SLOT_BYTES * 10, 0.5, 1_000, [5, 6]);
         let keys: Vec<_> = (0..9_u32).map(u32::to_be_bytes).collect();
-        assert!(!map.put_all(records(&keys)));
+        assert!(!put_all(&mut map, &keys));
         assert_eq!(
             (map.len(), get(&map, &keys[4]), get(&map, &keys[5])),
             (5, Some(4), None)
@@ -248,7 +275,7 @@ mod tests {
         // What is known already still fits.
         assert!(put(&mut map, &keys[0], 20));
         let mut are_newest = Vec::new();
-        map.find_newest(records(&keys[..2]), &mut are_newest);
+        find_newest(&map, &keys[..2], &mut are_newest);
         assert_eq!(are_newest, [false, true]);
     }
 

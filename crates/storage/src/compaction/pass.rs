@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::CompactionReport;
 use super::keep::Rules;
-use super::map::OffsetMap;
+use super::map::{Keyed, OffsetMap};
 use super::output::{Output, Written};
 use super::range::{Extent, GroupLimits, joins};
 use super::swap::Swap;
@@ -24,7 +24,8 @@ use crate::disk::{Disk, DiskFile, ExpectedUse, OpenMode};
 use crate::error::{IoContext, Result, StorageError};
 use crate::record::control::ControlType;
 use crate::record::{
-    BatchHeader, DEFAULT_MAX_UNCOMPRESSED_BYTES, OpenBatch, RecordError, Selection, v1, write_empty,
+    BatchHeader, DEFAULT_MAX_UNCOMPRESSED_BYTES, OpenBatch, RecordError, RecordRef, Selection, v1,
+    write_empty,
 };
 use crate::segment::Segment;
 use crate::walk::{Depth, Frame, Step, Walker};
@@ -287,8 +288,8 @@ fn note_keys(
 ) -> Result<bool, RecordError> {
     let Some(header) = &frame.batch else {
         let message = v1::decode(&Bytes::copy_from_slice(bytes))?;
-        let record = (message.key.as_deref(), frame.base_offset);
-        return Ok(map.put_all(std::iter::once(record)));
+        let record = Ok((message.key.as_deref(), frame.base_offset));
+        return map.put_all(std::iter::once(record));
     };
     if header.is_control() {
         let open = OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?;
@@ -299,25 +300,15 @@ fn note_keys(
         return Ok(true);
     }
     let open = OpenBatch::new(*header, bytes, DEFAULT_MAX_UNCOMPRESSED_BYTES)?;
-    let mut fault = None;
-    let records = keys_and_offsets(&open, &mut fault)?;
-    let all_fit = map.put_all(records.filter(|(_, offset)| *offset >= first_dirty));
-    fault.map_or(Ok(all_fit), Err)
+    let is_dirty = |record: &Result<Keyed<'_>, _>| match record {
+        Ok((_, offset)) => *offset >= first_dirty,
+        Err(_) => true,
+    };
+    map.put_all(open.refs()?.map(keyed).filter(is_dirty))
 }
 
-/// The keys and offsets of a batch's records, up to the first that cannot be read: why not is in `fault` then.
-fn keys_and_offsets<'b>(
-    open: &'b OpenBatch<'_>,
-    fault: &'b mut Option<RecordError>,
-) -> Result<impl Iterator<Item = (Option<&'b [u8]>, i64)>, RecordError> {
-    let records = open.refs()?.map_while(|record| match record {
-        Ok(record) => Some((record.key, record.offset)),
-        Err(error) => {
-            *fault = Some(error);
-            None
-        }
-    });
-    Ok(records)
+fn keyed(record: Result<RecordRef<'_>, RecordError>) -> Result<Keyed<'_>, RecordError> {
+    record.map(|record| (record.key, record.offset))
 }
 
 fn control_kind(open: &OpenBatch<'_>) -> Result<Option<ControlType>, RecordError> {
@@ -400,13 +391,8 @@ fn select(
         return open.select(|_| true);
     }
     are_newest.clear();
-    let mut fault = None;
-    rules
-        .map
-        .find_newest(keys_and_offsets(open, &mut fault)?, are_newest);
-    if let Some(error) = fault {
-        return Err(error);
-    }
+    let records = open.refs()?.map(keyed);
+    rules.map.find_newest(records, are_newest)?;
     let mut are_newest = are_newest.iter();
     let horizon_ms = header.delete_horizon_ms();
     open.select(|record| {

@@ -46,7 +46,7 @@ impl<'a> Packer<'a> {
     ) -> Result<(), RecordError> {
         let message = v1::decode(&Bytes::copy_from_slice(bytes))?;
         report.records_read += 1;
-        let is_newest = self.rules.map.is_newest(message.key.as_deref(), offset);
+        let is_newest = self.rules.map.is_newest((message.key.as_deref(), offset));
         let has_value = message.value.is_some();
         if !self.rules.keeps(offset, is_newest, has_value, None) {
             return Ok(());
