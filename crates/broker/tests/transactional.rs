@@ -6,7 +6,7 @@ mod common;
 
 use std::net::SocketAddr;
 
-use common::{Client, PATIENCE, Server, builder, produce_request, start, topic_name};
+use common::{Client, PATIENCE, Server, builder, produce_request, start, text, topic_name};
 use kafka_protocol::messages::add_partitions_to_txn_request::{
     AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
 };
@@ -28,7 +28,7 @@ const CONCURRENT_TRANSACTIONS: i16 = 51;
 const OTHER: (i64, i16) = (987_654, 0);
 
 fn id(id: &str) -> TransactionalId {
-    TransactionalId(StrBytes::from_string(id.to_owned()))
+    TransactionalId(text(id))
 }
 
 /// A server that is asked: ours, or a Kafka that runs already.
@@ -176,7 +176,7 @@ impl Asked {
             .with_transactional_id(self::id(id))
             .with_producer_id(ProducerId(producer.0))
             .with_producer_epoch(producer.1)
-            .with_group_id(GroupId(StrBytes::from_string(group.to_owned())));
+            .with_group_id(GroupId(text(group)));
         loop {
             let code = self.client.call(version, &request).await.error_code;
             if ![14, 15, 16, CONCURRENT_TRANSACTIONS].contains(&code) {
@@ -235,11 +235,11 @@ impl Asked {
             .with_partitions(vec![partition]);
         let request = TxnOffsetCommitRequest::default()
             .with_transactional_id(self::id(id))
-            .with_group_id(GroupId(StrBytes::from_string(commit.group.to_owned())))
+            .with_group_id(GroupId(text(commit.group)))
             .with_producer_id(ProducerId(producer.0))
             .with_producer_epoch(producer.1)
             .with_generation_id(commit.generation)
-            .with_member_id(StrBytes::from_string(commit.member.to_owned()))
+            .with_member_id(text(commit.member))
             .with_topics(vec![topic]);
         loop {
             let answer = self.client.call(version, &request).await;
@@ -256,7 +256,7 @@ impl Asked {
             .with_name(topic_name(topic))
             .with_partition_indexes(vec![0]);
         let group = OffsetFetchRequestGroup::default()
-            .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+            .with_group_id(GroupId(text(group)))
             .with_topics(Some(vec![topic]));
         let request = OffsetFetchRequest::default()
             .with_groups(vec![group])
@@ -318,10 +318,8 @@ impl Asked {
         pattern: Option<&str>,
         duration_ms: i64,
     ) -> (i16, Vec<String>, Vec<String>) {
-        let states = states
-            .iter()
-            .map(|state| StrBytes::from_string((*state).to_owned()));
-        let pattern = pattern.map(|pattern| StrBytes::from_string(pattern.to_owned()));
+        let states = states.iter().map(|state| text(state));
+        let pattern = pattern.map(text);
         let request = ListTransactionsRequest::default()
             .with_state_filters(states.collect())
             .with_transactional_id_pattern(pattern)
@@ -605,7 +603,7 @@ async fn operators_see_transactions_as_in_kafka() {
 
     let find = FindCoordinatorRequest::default()
         .with_key_type(1)
-        .with_coordinator_keys(vec![StrBytes::from_string(one.clone())]);
+        .with_coordinator_keys(vec![text(&one)]);
     let found = asked.client.call(6, &find).await;
     assert_eq!(found.coordinators[0].error_code, 0);
     asked.end(5, &one, producer, true).await;
